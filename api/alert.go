@@ -1,0 +1,33 @@
+package api
+
+import (
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// Alert is something that an operator should look at now. The first fields are
+// those of the incumbent's alerts, which are metrics that have expired; here an
+// alert is gone when its cause is.
+type Alert struct {
+	Name          string    `json:"name"` // AlertPing and the others
+	Peer          peer.ID   `json:"peer"`
+	Value         string    `json:"value"`         // always empty
+	Expire        int64     `json:"expire"`        // when it began, in Unix nanoseconds
+	Valid         bool      `json:"valid"`         // always false
+	Weight        int64     `json:"weight"`        // always 0
+	Partitionable bool      `json:"partitionable"` // always false
+	ReceivedAt    int64     `json:"received_at"`   // when the peer last reported, in Unix nanoseconds; 0: never
+	TriggeredAt   time.Time `json:"triggered_at"`  // when it began
+	// What the incumbent does not tell.
+	PeerName string     `json:"peername,omitempty"`
+	Message  string     `json:"message"`             // what is wrong, and what to do
+	LastGood *time.Time `json:"last_good,omitempty"` // of backups; nil: there was none
+}
+
+// The names of alerts.
+const (
+	AlertPing   = "ping"   // the peer is down
+	AlertIPFS   = "ipfs"   // its IPFS node cannot work
+	AlertBackup = "backup" // its backups of the pinset fail
+)
