@@ -1,0 +1,2 @@
+// Package version says which release and which commit a binary was built from.
+package version
