@@ -1,0 +1,16 @@
+package state
+
+import "context"
+
+// Compact makes the database as small as it becomes.
+func (p *Pinset) Compact(ctx context.Context) error {
+	return p.gen.db.Compact(ctx, []byte{0}, []byte{255}, true)
+}
+
+// SetLimits lets a test reach the limits sooner.
+func (p *Pinset) SetLimits(requests, changes, indexes uint64, tokens int) {
+	p.limits = limits{requests: requests, changes: changes, indexes: indexes, tokens: tokens}
+}
+
+// SetNarrow lets a test reach the limit of what is sorted in memory sooner.
+func (p *Pinset) SetNarrow(keys int) { p.narrow = keys }
