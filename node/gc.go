@@ -1,0 +1,243 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ipfs/boxo/blockstore"
+	"github.com/ipfs/boxo/datastore/dshelp"
+	"github.com/ipfs/go-cid"
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
+	"github.com/ipfs/kubo/core/corerepo"
+	"github.com/ipfs/kubo/gc"
+
+	"holdfast/api"
+	"holdfast/node/internal/gate"
+)
+
+const (
+	gcPatience = 5 * time.Second // keeps adds waiting at most so long at a time
+	gcLimit    = 2 * time.Minute // then the collection is given up
+)
+
+// GC removes every block that no pin, no running fetch, no add and nothing in
+// MFS needs, and tells report (which may be nil) of each. Adds wait while it
+// works. It waits for running adds, and gives up with unavailable after two
+// minutes of that.
+func (n *Node) GC(ctx context.Context, report func(api.RepoGCKey)) error {
+	o, ctx, done, err := n.begin(ctx, "collect garbage")
+	if err != nil {
+		return err
+	}
+	defer done()
+	if report == nil {
+		report = func(api.RepoGCKey) {}
+	}
+	removed, total, err := n.sweep(ctx, o, report)
+	if err == nil && removed*20 > total {
+		err = o.compact(ctx)
+	}
+	o.space.forget()
+	if err != nil {
+		return fmt.Errorf("collect garbage: %w", ended(ctx, err))
+	}
+	return nil
+}
+
+// sweep removes what nothing keeps, while everybody else waits, and tells how
+// many blocks of how many.
+func (n *Node) sweep(ctx context.Context, o *opened, report func(api.RepoGCKey)) (removed, total int, err error) {
+	reopen, err := n.gate.Exclude(ctx, gcPatience, gcLimit)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer reopen()
+	ctx, cancel := context.WithCancel(ctx) // stops the collection when report panics
+	defer cancel()
+	counted := &countingStore{GCBlockstore: o.core.Blockstore}
+	results := gc.GC(ctx, counted, o.core.Repo.Datastore(), o.core.Pinning, func(ctx context.Context) ([]cid.Cid, error) {
+		return n.unpinnedRoots(ctx, o)
+	})
+	var failed error
+	for r := range results { // to the end: it is closed when the collection has let go
+		switch {
+		case r.Error != nil:
+			failed = r.Error
+			report(api.RepoGCKey{Error: r.Error.Error()})
+		case r.KeyRemoved.Defined():
+			removed++
+			report(api.RepoGCKey{Key: api.NewCid(r.KeyRemoved)})
+		}
+	}
+	if failed == nil {
+		failed = ctx.Err()
+	}
+	return removed, counted.total, failed
+}
+
+// countingStore counts the blocks that a collection looks at.
+type countingStore struct {
+	blockstore.GCBlockstore
+	total int // read once the channel is closed
+}
+
+// AllKeysChan passes the keys on.
+func (s *countingStore) AllKeysChan(ctx context.Context) (<-chan cid.Cid, error) {
+	in, err := s.GCBlockstore.AllKeysChan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make(chan cid.Cid, query.KeysOnlyBufSize)
+	go func() {
+		defer close(out)
+		for c := range in {
+			s.total++
+			select {
+			case out <- c:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out, nil
+}
+
+// compact frees the space of removed blocks, where the store does not at once.
+// Kubo's collection would do so while it keeps everybody out, hence it gets no
+// store that can.
+func (o *opened) compact(ctx context.Context) error {
+	store := o.core.Repo.Datastore()
+	if g, ok := store.(*guardedStore); ok {
+		store = g.Datastore
+	}
+	if c, ok := store.(ds.GCDatastore); ok {
+		return c.CollectGarbage(ctx)
+	}
+	return nil
+}
+
+// unpinnedRoots are what must be kept though no Kubo pin does: MFS, what is
+// being fetched, what the peer is asked to keep, and pins of ours that rest on
+// one of the user's.
+func (n *Node) unpinnedRoots(ctx context.Context, o *opened) ([]cid.Cid, error) {
+	roots, err := corerepo.BestEffortRoots(o.core)
+	if err != nil {
+		return nil, fmt.Errorf("read MFS root: %w", err)
+	}
+	roots = append(roots, n.protected(time.Now())...)
+	lent, err := o.core.Repo.Datastore().Query(ctx, query.Query{Prefix: lentPrefix.String()})
+	if err != nil {
+		return nil, fmt.Errorf("list pins: %w", err)
+	}
+	defer lent.Close()
+	for r := range lent.Next() {
+		if r.Error != nil {
+			return nil, fmt.Errorf("list pins: %w", r.Error)
+		}
+		c, err := cidOfKey(r.Key)
+		if err != nil {
+			return nil, err
+		}
+		roots = append(roots, keepRoot(c, len(r.Value) > 0 && r.Value[0] == recordRecursive))
+	}
+	if n.config.Wanted == nil {
+		return roots, nil
+	}
+	err = n.config.Wanted(func(p api.Pin) bool {
+		var pinned bool
+		if pinned, err = o.core.Repo.Datastore().Has(ctx, ownKey(p.Cid.Cid)); err != nil {
+			return false
+		}
+		if !pinned {
+			roots = append(roots, keepRoot(p.Cid.Cid, p.Mode != api.ModeDirect))
+		}
+		return ctx.Err() == nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list what is wanted: %w", err)
+	}
+	return roots, ctx.Err()
+}
+
+func cidOfKey(text string) (cid.Cid, error) {
+	raw, err := dshelp.BinaryFromDsKey(ds.RawKey("/" + ds.RawKey(text).BaseNamespace()))
+	if err != nil {
+		return cid.Undef, fmt.Errorf("record %s of a pin: %w", text, err)
+	}
+	c, err := cid.Cast(raw)
+	if err != nil {
+		return cid.Undef, fmt.Errorf("record %s of a pin: %w", text, err)
+	}
+	return c, nil
+}
+
+// collectPeriodically keeps the repository below its size.
+func (n *Node) collectPeriodically(ctx context.Context) {
+	if n.config.GCPeriod < 0 || n.config.StorageMax == 0 {
+		return
+	}
+	for gate.Sleep(ctx, n.config.GCPeriod) == nil {
+		size, err := n.RepoSize(ctx)
+		if err == nil && size >= n.config.StorageMax/100*uint64(n.config.GCWatermark) {
+			n.logger.Info("repository is over its watermark; collecting garbage", "bytes", size)
+			err = n.GC(ctx, nil)
+		}
+		if err != nil && ctx.Err() == nil {
+			n.logger.Warn("periodic garbage collection failed", "error", err)
+		}
+	}
+}
+
+// RepoSize is how many bytes the repository takes.
+func (n *Node) RepoSize(ctx context.Context) (uint64, error) {
+	o, ctx, done, err := n.begin(ctx, "ask for size of repository")
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	return o.core.Repo.GetStorageUsage(ctx)
+}
+
+// RepoStat is the size of the repository. It counts every block, which takes
+// a second per million; RepoSize and Free do not.
+func (n *Node) RepoStat(ctx context.Context) (api.RepoStat, error) {
+	o, ctx, done, err := n.begin(ctx, "repository statistics")
+	if err != nil {
+		return api.RepoStat{}, err
+	}
+	defer done()
+	size, err := o.core.Repo.GetStorageUsage(ctx)
+	if err != nil {
+		return api.RepoStat{}, fmt.Errorf("size of repository: %w", ended(ctx, err))
+	}
+	stat := api.RepoStat{RepoSize: size, StorageMax: n.config.StorageMax}
+	if stat.StorageMax == 0 {
+		free, err := o.space.current(ctx)
+		if err != nil {
+			return api.RepoStat{}, err
+		}
+		stat.StorageMax = size + free
+	}
+	keys, err := o.core.Blockstore.AllKeysChan(ctx)
+	if err != nil {
+		return api.RepoStat{}, fmt.Errorf("count blocks: %w", ended(ctx, err))
+	}
+	for range keys {
+		stat.NumObjects++
+	}
+	return stat, ended(ctx, ctx.Err())
+}
+
+// Free is how many bytes of blocks may still be written: what the disk has
+// above the reserve, at most what is missing to StorageMax. It is at most a
+// second old.
+func (n *Node) Free(ctx context.Context) (uint64, error) {
+	o, ctx, done, err := n.begin(ctx, "ask for free space")
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	return o.space.current(ctx)
+}

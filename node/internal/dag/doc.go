@@ -1,0 +1,2 @@
+// Package dag follows the links of content-addressed blocks.
+package dag

@@ -1,0 +1,2 @@
+// Package gate keeps writers and garbage collection apart.
+package gate

@@ -1,0 +1,105 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	pebbleds "github.com/ipfs/go-ds-pebble"
+	"github.com/ipfs/kubo/misc/fsutil"
+	"github.com/ipfs/kubo/repo"
+	"github.com/ipfs/kubo/repo/fsrepo"
+)
+
+// separatedBytes is from what size on Pebble keeps a value beside its tables,
+// so that compactions do not carry file chunks around; see DESIGN.md.
+const separatedBytes = 4 << 10
+
+// pebbleOptions are those of a repository that holds blocks of all sizes and
+// must be small at rest.
+func pebbleOptions() *pebble.Options {
+	o := &pebble.Options{
+		FormatMajorVersion:    pebble.FormatNewest,
+		MemTableSize:          16 << 20,
+		LBaseMaxBytes:         256 << 20,
+		L0CompactionThreshold: 4,
+		L0StopWritesThreshold: 24,
+		BytesPerSync:          1 << 20,
+	}
+	o.EnsureDefaults()                   // makes the levels
+	o.Logger, o.EventListener = nil, nil // the datastore sets its own
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // every fetch asks first for what is not there
+	}
+	o.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
+		return pebble.ValueSeparationPolicy{
+			Enabled:     true,
+			MinimumSize: separatedBytes,
+			// Keys are hashes: nothing is read in order, so how scattered the
+			// values of one table are does not matter.
+			MaxBlobReferenceDepth: 100_000,
+			RewriteMinimumAge:     time.Minute,
+			TargetGarbageRatio:    0.2,
+		}
+	}
+	return o
+}
+
+// pebbleConfig is a "pebbleds" entry of Kubo's datastore spec: the same files as
+// Kubo's own plugin makes, opened with our options.
+type pebbleConfig struct {
+	path      string
+	cacheSize int64 // bytes; 0: Pebble's 8 MiB
+}
+
+func parsePebbleConfig(params map[string]any) (fsrepo.DatastoreConfig, error) {
+	path, ok := params["path"].(string)
+	if !ok {
+		return nil, fmt.Errorf("datastore spec: the path of pebbleds is %v, not a string", params["path"])
+	}
+	c := pebbleConfig{path: path}
+	switch size := params["cacheSize"].(type) {
+	case int:
+		c.cacheSize = int64(size)
+	case float64:
+		c.cacheSize = int64(size)
+	}
+	return c, nil
+}
+
+// DiskSpec says what makes two configurations the same files.
+func (c pebbleConfig) DiskSpec() fsrepo.DiskSpec {
+	return map[string]any{"type": "pebbleds", "path": c.path}
+}
+
+// Create opens the database.
+func (c pebbleConfig) Create(repoPath string) (repo.Datastore, error) {
+	path := c.path
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(repoPath, path)
+	}
+	if err := fsutil.DirWritable(path); err != nil {
+		return nil, err
+	}
+	store, err := pebbleds.NewDatastore(path, pebbleds.WithCacheSize(c.cacheSize), pebbleds.WithPebbleOpts(pebbleOptions()))
+	if err != nil {
+		return nil, err
+	}
+	return &pebbleStore{store}, nil
+}
+
+// pebbleStore can give back the space of what was deleted.
+type pebbleStore struct{ *pebbleds.Datastore }
+
+// CollectGarbage rewrites the tables, so that deleted keys and the files of their
+// values go. Values of separatedBytes and more are not rewritten, which makes
+// it cheap. A file of values of which some live on is rewritten later.
+func (s *pebbleStore) CollectGarbage(ctx context.Context) error {
+	if err := s.DB.Compact(ctx, []byte("/"), []byte("0"), false); err != nil {
+		return fmt.Errorf("compact: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,199 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/kubo/repo"
+
+	"holdfast/api"
+)
+
+// spaceAge is how long a measurement of free space is believed; what is
+// written meanwhile is subtracted.
+const spaceAge = time.Second
+
+// minReserve is what the other files of a peer may need at any moment: Pebble
+// and the raft log allocate their next log files ahead, 18, 9, 9 and 64 MiB.
+const minReserve = 160 << 20
+
+// writtenTwice is how often a block goes to the disk before its first copy,
+// in the write-ahead log, is given free: what was measured a moment ago is used
+// up that much faster.
+const writtenTwice = 2
+
+// space knows how many bytes of blocks may still be written.
+type space struct {
+	dir     string
+	max     uint64 // StorageMax; 0: none
+	reserve uint64 // configured; 0: by the size of the disk
+	usage   func(context.Context) (uint64, error)
+
+	mu       sync.Mutex
+	enforced bool // not while the node opens: Kubo writes a block or two then
+	at       time.Time
+	free     uint64
+}
+
+func newSpace(c Config, usage func(context.Context) (uint64, error)) *space {
+	return &space{dir: c.Dir, max: c.StorageMax, reserve: c.Reserve, usage: usage}
+}
+
+// measure asks the disk and the repository.
+func (s *space) measure(ctx context.Context) (uint64, error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(s.dir, &st); err != nil {
+		return 0, fmt.Errorf("ask for free space of %s: %w", s.dir, err)
+	}
+	free, total := st.Bavail*uint64(st.Bsize), st.Blocks*uint64(st.Bsize)
+	reserve := s.reserve
+	if reserve == 0 {
+		reserve = min(max(total/100, minReserve), 2<<30)
+	}
+	free -= min(free, reserve)
+	if s.max == 0 {
+		return free, nil
+	}
+	used, err := s.usage(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("ask for size of repository: %w", err)
+	}
+	return min(free, s.max-min(s.max, used)), nil
+}
+
+// current returns the free bytes, at most spaceAge old.
+func (s *space) current(ctx context.Context) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refresh(ctx)
+}
+
+func (s *space) refresh(ctx context.Context) (uint64, error) {
+	if time.Since(s.at) < spaceAge {
+		return s.free, nil
+	}
+	free, err := s.measure(ctx)
+	if err != nil {
+		return 0, err
+	}
+	s.at, s.free = time.Now(), free
+	return free, nil
+}
+
+// take admits a write of n bytes, or returns no_space.
+func (s *space) take(ctx context.Context, n uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.enforced {
+		return nil
+	}
+	free, err := s.refresh(ctx)
+	if err != nil {
+		return err
+	}
+	n *= writtenTwice
+	if free < n || free == 0 {
+		return api.Errorf(api.CodeNoSpace, "no space for %s of blocks in %s: %s are left above the reserve; free some, or raise StorageMax",
+			humanize.IBytes(n/writtenTwice), s.dir, humanize.IBytes(free))
+	}
+	s.free -= n
+	return nil
+}
+
+// enforce begins to refuse.
+func (s *space) enforce() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.enforced = true
+}
+
+// forget makes the next question measure anew.
+func (s *space) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = time.Time{}
+}
+
+// guardedStore refuses blocks for which there is no space, whoever writes
+// them: a full disk would end the process (Pebble cannot lose a log write),
+// and Kubo itself does not keep to StorageMax. Metadata always passes, so that
+// unpinning and collecting work when space is short.
+type guardedStore struct {
+	repo.Datastore
+	space  *space
+	oneLog bool // blocks and metadata share one write-ahead log
+}
+
+// dirtyKey is the flag that Kubo's pinner sets before it changes anything and
+// clears after a flush, each time with a sync of its own.
+var dirtyKey = ds.NewKey("/pins/state/dirty")
+
+// Sync leaves the pinner's flag to the flush between its two syncs: in one log,
+// what was written before is not lost where what follows is kept.
+func (g *guardedStore) Sync(ctx context.Context, key ds.Key) error {
+	if g.oneLog && key == dirtyKey {
+		return nil
+	}
+	return spaceError(g.Datastore.Sync(ctx, key))
+}
+
+func isBlock(key ds.Key) bool { return strings.HasPrefix(key.String(), "/blocks/") }
+
+func (g *guardedStore) Put(ctx context.Context, key ds.Key, value []byte) error {
+	if isBlock(key) {
+		if err := g.space.take(ctx, uint64(len(value))); err != nil {
+			return err
+		}
+	}
+	return spaceError(g.Datastore.Put(ctx, key, value))
+}
+
+func (g *guardedStore) Batch(ctx context.Context) (ds.Batch, error) {
+	b, err := g.Datastore.Batch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &guardedBatch{Batch: b, space: g.space}, nil
+}
+
+// DiskUsage keeps the optional interface of the store below.
+func (g *guardedStore) DiskUsage(ctx context.Context) (uint64, error) {
+	return ds.DiskUsage(ctx, g.Datastore)
+}
+
+type guardedBatch struct {
+	ds.Batch
+	space *space
+	bytes uint64
+}
+
+func (b *guardedBatch) Put(ctx context.Context, key ds.Key, value []byte) error {
+	if isBlock(key) {
+		b.bytes += uint64(len(value))
+	}
+	return b.Batch.Put(ctx, key, value)
+}
+
+func (b *guardedBatch) Commit(ctx context.Context) error {
+	if b.bytes > 0 {
+		if err := b.space.take(ctx, b.bytes); err != nil {
+			return err
+		}
+	}
+	return spaceError(b.Batch.Commit(ctx))
+}
+
+// spaceError gives a full disk its code.
+func spaceError(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return api.Errorf(api.CodeNoSpace, "the disk is full: %w", err)
+	}
+	return err
+}

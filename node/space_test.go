@@ -1,0 +1,96 @@
+package node
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+
+	"holdfast/api"
+)
+
+// TestFullDisk has a reserve larger than the disk: nothing can be written by
+// any way, and all else works.
+func TestFullDisk(t *testing.T) {
+	ctx := testContext(t)
+	c := testConfig(t)
+	n, stop := startStoppable(t, c)
+	kept := rawBlock(t, []byte("from better days"))
+	if err := n.PutBlocks(ctx, []blocks.Block{kept}); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	c.Reserve = 1 << 60
+	n = start(t, c)
+	if free, err := n.Free(ctx); err != nil || free != 0 {
+		t.Errorf("%d bytes are free: %v", free, err)
+	}
+	blk := rawBlock(t, []byte("too much"))
+	for name, err := range map[string]error{
+		"put":      n.PutBlocks(ctx, []blocks.Block{blk}),
+		"put many": n.PutBlocks(ctx, []blocks.Block{blk, rawBlock(t, []byte("more"))}),
+	} {
+		if api.CodeOf(err) != api.CodeNoSpace {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	r := httptest.NewRequest(http.MethodPost, "/api/v0/block/put", strings.NewReader(
+		"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\ndata\r\n--x--\r\n"))
+	r.Header.Set("Content-Type", "multipart/form-data; boundary=x")
+	w := httptest.NewRecorder()
+	n.RPC().ServeHTTP(w, r)
+	if w.Code == http.StatusOK || !strings.Contains(w.Body.String(), "no space") {
+		t.Errorf("block put by RPC: %d %s", w.Code, w.Body)
+	}
+	// What is there can be pinned, unpinned and collected.
+	if err := n.Pin(ctx, []api.Pin{dataPin(kept.Cid())}); err != nil {
+		t.Error(err)
+	}
+	if err := n.Unpin(ctx, []cid.Cid{kept.Cid()}); err != nil {
+		t.Error(err)
+	}
+	if err := n.GC(ctx, nil); err != nil {
+		t.Error(err)
+	}
+	if complete, _, err := n.Complete(ctx, dataPin(kept.Cid())); err != nil || complete {
+		t.Errorf("complete after collection: %v", err)
+	}
+}
+
+// TestCollectionFreesSpace looks at the size of the repository, for which the
+// store has to let go of files, not only of keys.
+func TestCollectionFreesSpace(t *testing.T) {
+	ctx := testContext(t)
+	n := start(t, testConfig(t))
+	for range 8 {
+		var bs []blocks.Block
+		for range 32 {
+			bs = append(bs, rawBlock(t, random(t, 256<<10)))
+		}
+		if err := n.PutBlocks(ctx, bs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	full, err := n.RepoSize(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.GC(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	var size uint64
+	for range 100 { // files are removed in the background
+		if size, err = n.RepoSize(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if size < full/2 {
+			return
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	t.Errorf("%d bytes before collection, %d after", full, size)
+}
