@@ -1,0 +1,5 @@
+//go:build !race
+
+package pintracker
+
+const raced = false

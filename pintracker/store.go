@@ -1,0 +1,392 @@
+package pintracker
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"holdfast/api"
+	"holdfast/internal/fencefs"
+)
+
+// The layout of the store. CIDs are in their bytes, so that all orders are the
+// pinset's; times and numbers are big-endian.
+//
+//	m counts            number of records by status, 32 × uint64
+//	m index             the last index of the source that was looked at, uint64
+//	m version           version of this layout, uint64
+//	q <class> <due> CID what waits, in the order in which it is taken
+//	r CID               the record
+//	s <status> CID      index by status
+const (
+	prefixQueue  = 'q'
+	prefixRecord = 'r'
+	prefixStatus = 's'
+
+	layoutVersion = 1
+	statusBits    = 32
+)
+
+var (
+	keyCounts  = []byte("mcounts")
+	keyIndex   = []byte("mindex")
+	keyVersion = []byte("mversion")
+)
+
+// store keeps the records. Writers must hold Tracker.mu, so that a record is
+// read and written by one at a time; anyone may read.
+//
+// Nothing is synced to disk but by fence. After a crash the store is a
+// consistent prefix of what was written (Pebble replays its log in order, and
+// each batch whole), so it may be behind. Being behind is harmless, because
+// the diff at the start compares it with the pinset again, but for two things
+// that no diff can see; fence keeps those.
+type store struct {
+	db *pebble.DB
+
+	// disk knows the first write that failed, after which nothing more is
+	// written and every change is refused.
+	disk *fencefs.Fence
+
+	life   sync.RWMutex // held for reading while db is used
+	closed bool
+
+	fencing sync.Mutex
+	synced  int64 // all that was written up to this tick is on disk; guarded by fencing
+
+	placed [classes]bool // a place was given in the class since its queue was read; under Tracker.mu
+
+	counting sync.Mutex
+	counts   [statusBits]uint64
+	index    uint64
+}
+
+// memTableBytes is how much is written between two flushes.
+const memTableBytes = 16 << 20
+
+func openStore(fs vfs.FS, dir string, cacheBytes int64, logger *slog.Logger) (*store, error) {
+	// Pebble takes what its memtables need, two of them as a rule, out of the cache.
+	cache := pebble.NewCache(cacheBytes + 2*memTableBytes)
+	defer cache.Unref()
+	disk := fencefs.New(fs, dir, "status store")
+	options := &pebble.Options{FS: disk, Cache: cache, MemTableSize: memTableBytes, L0CompactionThreshold: 4,
+		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{logger, disk},
+		EventListener: &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) {
+			disk.Fail(fmt.Errorf("status store is corrupt: %w", info.Details))
+		}}}
+	for i := range options.Levels {
+		options.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	db, err := pebble.Open(dir, options)
+	if err != nil {
+		return nil, fencefs.NoSpace(dir, fmt.Errorf("open status store %s: %w", dir, errors.Join(disk.Err(), err)))
+	}
+	s := &store{db: db, disk: disk}
+	if err := errors.Join(s.load(), disk.Err()); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+// load reads the counters, or writes the version of a new store.
+func (s *store) load() error {
+	version, err := s.number(keyVersion)
+	if err != nil {
+		return err
+	}
+	if version > layoutVersion {
+		return api.Errorf(api.CodeInvalid, "the status store has layout %d; this release knows %d: use a newer release", version, layoutVersion)
+	}
+	if version == 0 {
+		err := s.db.Set(keyVersion, binary.BigEndian.AppendUint64(nil, layoutVersion), pebble.Sync)
+		if err != nil {
+			return fmt.Errorf("write layout version: %w", err)
+		}
+	}
+	if s.index, err = s.number(keyIndex); err != nil {
+		return err
+	}
+	data, closer, err := s.db.Get(keyCounts)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read counters: %w", err)
+	}
+	for i := 0; i < statusBits && len(data) >= 8*(i+1); i++ {
+		s.counts[i] = binary.BigEndian.Uint64(data[8*i:])
+	}
+	return closer.Close()
+}
+
+func (s *store) number(key []byte) (uint64, error) {
+	data, closer, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read %q: %w", key, err)
+	}
+	if len(data) != 8 {
+		return 0, errors.Join(fmt.Errorf("read %q: %d bytes instead of 8", key, len(data)), closer.Close())
+	}
+	return binary.BigEndian.Uint64(data), closer.Close()
+}
+
+// use lets f read or write the database unless it is closed.
+func (s *store) use(f func() error) error {
+	s.life.RLock()
+	defer s.life.RUnlock()
+	if s.closed {
+		return api.Errorf(api.CodeUnavailable, "the pin tracker is shut down")
+	}
+	return f()
+}
+
+// change is use for what writes: it fails when this write or one before did not
+// reach the disk.
+func (s *store) change(f func() error) error {
+	return s.use(func() error {
+		if err := s.disk.Err(); err != nil {
+			return err
+		}
+		err := f()
+		if failed := s.disk.Err(); failed != nil {
+			return failed // the reason of err, if there is one
+		}
+		return err
+	})
+}
+
+func (s *store) close() error {
+	s.life.Lock()
+	defer s.life.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("close status store: %w", err)
+	}
+	return nil
+}
+
+// get reads the record of a CID.
+func (s *store) get(key string) (rec record, known bool, err error) {
+	err = s.use(func() error {
+		rec, known, err = s.read(key)
+		return err
+	})
+	return rec, known, err
+}
+
+// read is get for those who use the database already.
+func (s *store) read(key string) (record, bool, error) {
+	data, closer, err := s.db.Get(append([]byte{prefixRecord}, key...))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return record{}, false, nil
+	}
+	if err != nil {
+		return record{}, false, fmt.Errorf("read status record: %w", err)
+	}
+	rec, err := decodeRecord(data)
+	return rec, err == nil, errors.Join(err, closer.Close())
+}
+
+// iterateFrom is the number of records from which an iterator is worth its
+// making.
+const iterateFrom = 32
+
+// each calls fn with the records of CIDs, which are in order.
+func (s *store) each(keys []string, fn func(i int, rec record, known bool) error) error {
+	if len(keys) < iterateFrom {
+		for i, c := range keys {
+			rec, known, err := s.get(c)
+			if err == nil {
+				err = fn(i, rec, known)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return s.use(func() error {
+		it, err := s.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
+		if err != nil {
+			return fmt.Errorf("read status records: %w", err)
+		}
+		key := []byte{prefixRecord}
+		for i, c := range keys {
+			key = append(key[:1], c...)
+			var rec record
+			known := it.SeekPrefixGE(key) && bytes.Equal(it.Key(), key)
+			if known {
+				data, err := it.ValueAndErr()
+				if err == nil {
+					rec, err = decodeRecord(data)
+				}
+				if err != nil {
+					return errors.Join(fmt.Errorf("read status records: %w", err), it.Close())
+				}
+			}
+			if err := fn(i, rec, known); err != nil {
+				return errors.Join(err, it.Close())
+			}
+		}
+		return errors.Join(it.Error(), it.Close())
+	})
+}
+
+// fence returns when all that was written up to a tick is on disk. It comes
+// before every call that changes the node's pins, for the tick at which the
+// records concerned were queued, and keeps these invariants through crashes:
+//
+//   - A record that says pinned speaks of a pin that the node has. It is
+//     written after Node.Pin returned, and the node loses a pin only behind a
+//     fence. Without it, pinned, unpinned (that record lost in the crash) and
+//     pinned again would look like pinned all along.
+//   - Each pin that this tracker made has a record. Without it, pinned (that
+//     record lost) and removed from the pinset would leave a pin in the node
+//     that nobody ever takes away.
+//
+// One sync covers all that is queued by then, so a backlog costs next to none.
+// last returns the present tick, behind which nothing is still being written.
+func (s *store) fence(tick int64, last func() int64) error {
+	s.fencing.Lock()
+	defer s.fencing.Unlock()
+	if tick <= s.synced {
+		return nil
+	}
+	now := last()
+	err := s.change(func() error { return s.db.LogData(nil, pebble.Sync) })
+	if err != nil {
+		return fmt.Errorf("sync status store: %w", err)
+	}
+	s.synced = now
+	return nil
+}
+
+// batch gathers writes. A CID may be written once in a batch.
+type batch struct {
+	s     *store
+	b     *pebble.Batch
+	delta [statusBits]int64
+	place [classes]bool
+	index uint64
+	key   []byte
+	value []byte
+}
+
+func (s *store) batch() *batch { return &batch{s: s, b: s.db.NewBatch()} }
+
+// put replaces a record and what the indexes say of it; old is nil when there
+// was none, rec is nil when there shall be none.
+//
+// The keys of both indexes are set once and deleted once, in turns, which is
+// what SingleDelete asks for; it keeps the head of the queues free of
+// tombstones that each look would have to skip.
+func (b *batch) put(cid string, old, rec *record) error {
+	sameStatus := old != nil && rec != nil && old.status == rec.status
+	samePlace := old != nil && rec != nil && old.class == rec.class && old.due == rec.due
+	var errs []error
+	if old != nil && !sameStatus {
+		b.delta[bits.TrailingZeros32(uint32(old.status))]--
+		errs = append(errs, b.b.SingleDelete(b.statusKey(old.status, cid), nil))
+	}
+	if old != nil && old.class != classNone && !samePlace {
+		errs = append(errs, b.b.SingleDelete(b.queueKey(old, cid), nil))
+	}
+	if rec == nil {
+		return errors.Join(append(errs, b.b.Delete(b.recordKey(cid), nil))...)
+	}
+	if !sameStatus {
+		b.delta[bits.TrailingZeros32(uint32(rec.status))]++
+		errs = append(errs, b.b.Set(b.statusKey(rec.status, cid), nil, nil))
+	}
+	if rec.class != classNone && !samePlace {
+		b.place[rec.class] = true
+		errs = append(errs, b.b.Set(b.queueKey(rec, cid), nil, nil))
+	}
+	b.index = max(b.index, rec.revision)
+	b.value = rec.encode(b.value[:0])
+	return errors.Join(append(errs, b.b.Set(b.recordKey(cid), b.value, nil))...)
+}
+
+func (b *batch) recordKey(cid string) []byte {
+	b.key = append(append(b.key[:0], prefixRecord), cid...)
+	return b.key
+}
+
+func (b *batch) statusKey(status api.TrackerStatus, cid string) []byte {
+	b.key = append(append(b.key[:0], prefixStatus, byte(bits.TrailingZeros32(uint32(status)))), cid...)
+	return b.key
+}
+
+func (b *batch) queueKey(rec *record, cid string) []byte {
+	b.key = binary.BigEndian.AppendUint64(append(b.key[:0], prefixQueue, byte(rec.class)), uint64(rec.due))
+	b.key = append(b.key, cid...)
+	return b.key
+}
+
+// commit writes the batch and the counters with it.
+func (b *batch) commit() error {
+	s := b.s
+	s.counting.Lock()
+	counts, index := s.counts, max(s.index, b.index)
+	known := s.index
+	s.counting.Unlock()
+	if b.b.Empty() && index == known {
+		return b.b.Close()
+	}
+	for i, d := range b.delta {
+		counts[i] += uint64(d)
+	}
+	b.value = b.value[:0]
+	for _, n := range counts {
+		b.value = binary.BigEndian.AppendUint64(b.value, n)
+	}
+	err := errors.Join(b.b.Set(keyCounts, b.value, nil),
+		b.b.Set(keyIndex, binary.BigEndian.AppendUint64(nil, index), nil))
+	if err != nil {
+		return errors.Join(err, b.b.Close())
+	}
+	if err := s.change(func() error { return b.b.Commit(pebble.NoSync) }); err != nil {
+		return fmt.Errorf("write status records: %w", err)
+	}
+	for i, given := range b.place {
+		s.placed[i] = s.placed[i] || given
+	}
+	s.counting.Lock()
+	s.counts, s.index = counts, index
+	s.counting.Unlock()
+	return b.b.Close()
+}
+
+// pebbleLogger gives Pebble's words to slog. What it cannot go on after makes
+// the next change fail.
+type pebbleLogger struct {
+	*slog.Logger
+	disk *fencefs.Fence
+}
+
+func (l pebbleLogger) Infof(format string, args ...any) {
+	l.Debug("status store: " + fmt.Sprintf(format, args...))
+}
+
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	l.Error("status store: " + fmt.Sprintf(format, args...))
+}
+
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	l.Error("status store: " + fmt.Sprintf(format, args...))
+	l.disk.Fatalf(format, args...)
+}
