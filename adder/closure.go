@@ -1,0 +1,142 @@
+package adder
+
+import (
+	"bytes"
+	"crypto/sha256"
+
+	"github.com/ipfs/boxo/ipld/merkledag"
+	"github.com/ipfs/go-cid"
+	"github.com/ipld/go-ipld-prime"
+	"github.com/ipld/go-ipld-prime/codec/dagcbor"
+	"github.com/ipld/go-ipld-prime/codec/dagjson"
+	cidlink "github.com/ipld/go-ipld-prime/linking/cid"
+	"github.com/ipld/go-ipld-prime/traversal"
+	"github.com/multiformats/go-multihash"
+
+	"holdfast/api"
+)
+
+// blockKey stands for a CID: half of a SHA-256 of its codec and multihash, so
+// that a CAR of millions of blocks can be checked in little memory.
+type blockKey [16]byte
+
+// closure checks that every block that is linked from a stream of blocks is in
+// the stream too, before or after the link.
+type closure struct {
+	seen    map[blockKey]struct{}
+	missing map[blockKey]cid.Cid // linked, not seen yet
+	limit   int                  // of both together
+}
+
+func newClosure(limit int) *closure {
+	return &closure{seen: make(map[blockKey]struct{}), missing: make(map[blockKey]cid.Cid), limit: limit}
+}
+
+// see takes note of a block that was checked against its CID and returns the
+// cumulative size that it tells of.
+func (s *closure) see(c cid.Cid, data []byte) (uint64, error) {
+	key := keyOf(c)
+	links, size, err := linksOf(c, data)
+	if err != nil {
+		return 0, err
+	}
+	if _, again := s.seen[key]; again {
+		return size, nil
+	}
+	delete(s.missing, key)
+	s.seen[key] = struct{}{}
+	for _, l := range links {
+		if err := s.want(l); err != nil {
+			return 0, err
+		}
+	}
+	if len(s.seen)+len(s.missing) > s.limit {
+		return 0, api.Errorf(api.CodeTooLarge, "the CAR has more than %d blocks; split it", s.limit)
+	}
+	return size, nil
+}
+
+// want notes a link. The block of an identity CID is the CID itself, so its
+// links are followed at once.
+func (s *closure) want(c cid.Cid) error {
+	if c.Prefix().MhType == multihash.IDENTITY {
+		// Each level of identity CIDs is shorter than the one around it.
+		decoded, err := multihash.Decode(c.Hash())
+		if err != nil {
+			return api.Errorf(api.CodeInvalid, "the CAR links to %s: %w", c, err)
+		}
+		links, _, err := linksOf(c, decoded.Digest)
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			if err := s.want(l); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	key := keyOf(c)
+	if _, ok := s.seen[key]; !ok {
+		s.missing[key] = c
+	}
+	return nil
+}
+
+// whole returns nil, or an error with code invalid that names a missing block.
+func (s *closure) whole() error {
+	for _, c := range s.missing {
+		return api.Errorf(api.CodeInvalid, "the CAR is incomplete: block %s is linked and not in it (%d such blocks); nothing is pinned", c, len(s.missing))
+	}
+	return nil
+}
+
+func keyOf(c cid.Cid) blockKey {
+	sum := sha256.Sum256(cid.NewCidV1(c.Type(), c.Hash()).Bytes())
+	return blockKey(sum[:16])
+}
+
+// linksOf decodes a block and returns its links and its cumulative size.
+func linksOf(c cid.Cid, data []byte) ([]cid.Cid, uint64, error) {
+	own := uint64(len(data))
+	switch c.Type() {
+	case cid.Raw:
+		return nil, own, nil
+	case cid.DagProtobuf:
+		node, err := merkledag.DecodeProtobuf(data)
+		if err != nil {
+			return nil, 0, api.Errorf(api.CodeInvalid, "block %s is not dag-pb: %w", c, err)
+		}
+		links := make([]cid.Cid, 0, len(node.Links()))
+		for _, l := range node.Links() {
+			links = append(links, l.Cid)
+			own += l.Size
+		}
+		return links, own, nil
+	case cid.DagCBOR:
+		links, err := primeLinks(c, data, dagcbor.Decode)
+		return links, own, err
+	case cid.DagJSON:
+		links, err := primeLinks(c, data, dagjson.Decode)
+		return links, own, err
+	}
+	return nil, 0, api.Errorf(api.CodeInvalid, "block %s has codec 0x%x; a CAR may hold dag-pb, raw, dag-cbor and dag-json", c, c.Type())
+}
+
+func primeLinks(c cid.Cid, data []byte, decode ipld.Decoder) ([]cid.Cid, error) {
+	node, err := ipld.DecodeStreaming(bytes.NewReader(data), decode)
+	if err != nil {
+		return nil, api.Errorf(api.CodeInvalid, "block %s cannot be decoded: %w", c, err)
+	}
+	found, err := traversal.SelectLinks(node)
+	if err != nil {
+		return nil, api.Errorf(api.CodeInvalid, "block %s: find its links: %w", c, err)
+	}
+	var links []cid.Cid
+	for _, l := range found {
+		if l, ok := l.(cidlink.Link); ok {
+			links = append(links, l.Cid)
+		}
+	}
+	return links, nil
+}
