@@ -1,0 +1,162 @@
+package ipfsproxy
+
+import (
+	"context"
+	"iter"
+	"log/slog"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"holdfast/api"
+)
+
+// Pinset is what the proxy asks of the cluster's pins.
+type Pinset interface {
+	Pin(ctx context.Context, request api.PinRequest) (api.PinResult, error)
+	Unpin(ctx context.Context, request api.UnpinRequest) (api.PinResult, error)
+	// Resolve finds the CID of a path that begins with /ipfs/, /ipns/ or /ipld/.
+	Resolve(ctx context.Context, path string) (api.Cid, error)
+	Allocation(ctx context.Context, c api.Cid) (api.Pin, error)
+	Allocations(ctx context.Context, filter api.PinFilter) iter.Seq2[api.Pin, error]
+}
+
+// Repos is what the proxy asks of the peers' repositories.
+type Repos interface {
+	RepoStat(ctx context.Context) (api.RepoStat, error) // summed over the peers
+	RepoGC(ctx context.Context, local bool) (api.GlobalRepoGC, error)
+}
+
+// Service is what the proxy asks of the cluster.
+type Service interface {
+	Pinset
+	Repos
+}
+
+// Adder turns an upload into a pinned DAG. It calls emit from one goroutine at
+// a time; an error of emit ends the add.
+type Adder interface {
+	Add(ctx context.Context, upload *multipart.Reader, params api.AddParams, emit func(api.AddedOutput) error) error
+}
+
+// Deps are what a proxy works with.
+type Deps struct {
+	Service Service
+	Adder   Adder
+	Node    http.Handler // the RPC API of this peer's IPFS node, under /api/v0
+	// Lease holds garbage collection off on this peer until release is called;
+	// nil: nothing is collected.
+	Lease  func(ctx context.Context) (release func(), err error)
+	Logger *slog.Logger // nil: silent
+}
+
+// Config of a proxy.
+type Config struct {
+	Self peer.ID // this peer: preferred for what clients put into its node
+}
+
+// root is where Kubo's API is.
+const root = "/api/v0"
+
+// proxy answers what concerns pins and hands the rest to the node.
+type proxy struct {
+	deps    Deps
+	self    peer.ID
+	mu      sync.Mutex
+	verdict map[visitor]verdict
+}
+
+// New returns the handler of the whole API. Only POST requests are answered
+// here: the node refuses GET, which any web page could send.
+func New(deps Deps, config Config) http.Handler {
+	if deps.Logger == nil {
+		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	if deps.Lease == nil {
+		deps.Lease = func(context.Context) (func(), error) { return func() {}, nil }
+	}
+	return &proxy{deps: deps, self: config.Self, verdict: make(map[visitor]verdict)}
+}
+
+// route is one command that the cluster answers.
+type route struct {
+	options []option
+	args    []string // names of the required arguments
+	stdin   bool     // arguments may come in the body too, one per line
+	file    string   // name of the required file argument
+	// when says which requests are answered here; nil: all.
+	when func(url.Values) bool
+	run  func(p *proxy, ctx context.Context, c *call, a *answer) error
+}
+
+var routes = map[string]route{
+	"pin/add":    {options: pinAddOptions, args: []string{"ipfs-path"}, stdin: true, run: (*proxy).pinAdd},
+	"pin/rm":     {options: pinRmOptions, args: []string{"ipfs-path"}, stdin: true, run: (*proxy).pinRm},
+	"pin/ls":     {options: pinLsOptions, run: (*proxy).pinLs},
+	"pin/update": {options: pinUpdateOptions, args: []string{"from-path", "to-path"}, run: (*proxy).pinUpdate},
+	"add":        {options: addOptions, file: "path", run: (*proxy).add},
+	"repo/stat":  {options: repoStatOptions, run: (*proxy).repoStat},
+	"repo/gc":    {options: repoGCOptions, run: (*proxy).repoGC},
+	"block/put":  {file: "data", when: wantsPin, run: (*proxy).put},
+	"dag/put":    {file: "object data", when: wantsPin, run: (*proxy).put},
+	"dag/import": {options: importOptions, file: "path", when: wantsRoots, run: (*proxy).dagImport},
+}
+
+// ServeHTTP answers one request.
+func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	command, pathArgs := split(r)
+	found, ok := routes[command]
+	if !ok || r.Method != http.MethodPost || found.when != nil && !found.when(r.URL.Query()) {
+		p.deps.Node.ServeHTTP(w, r)
+		return
+	}
+	later, ok := p.admit(w, r)
+	if !ok {
+		return
+	}
+	body := watch(r)
+	c, err := parse(r, found, pathArgs)
+	if err != nil {
+		// Kubo answers in plain text until it knows which command it runs.
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	copyHeader(w.Header(), later)
+	if err := c.checkEncoding(); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	ctx, cancel := c.deadline(r.Context())
+	defer cancel()
+	a := &answer{w: w, text: c.text("encoding") == "text", body: body}
+	if err := found.run(p, ctx, c, a); err != nil {
+		p.deps.Logger.Debug("a proxied command failed", "command", command, "error", err)
+		a.fail(err)
+		return
+	}
+	a.finish()
+}
+
+// split finds the command of a request, and the argument that may be the last
+// element of its path instead of a query parameter.
+func split(r *http.Request) (command string, args []string) {
+	path, ok := strings.CutPrefix(r.URL.Path, root+"/")
+	if !ok {
+		return "", nil
+	}
+	if _, ok := routes[path]; ok {
+		return path, nil
+	}
+	cut := strings.LastIndexByte(path, '/')
+	if cut < 0 {
+		return "", nil
+	}
+	if route, ok := routes[path[:cut]]; ok && route.file == "" {
+		return path[:cut], []string{path[cut+1:]}
+	}
+	return "", nil
+}
