@@ -1,0 +1,88 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"holdfast/api"
+)
+
+// Validate returns every problem of the settings, by name.
+func (c Config) Validate() []error {
+	var problems []error
+	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	for key, list := range map[string][]string{"cluster.listen": c.ClusterListen, "cluster.announce": c.ClusterAnnounce,
+		"restapi.listen": c.RESTListen, "ipfsproxy.listen": c.ProxyListen, "pinsvc.listen": c.PinsvcListen,
+		"ipfs.swarm": c.IPFSSwarm, "ipfs.announce": c.IPFSAnnounce, "ipfs.gateway_listen": c.IPFSGatewayListen} {
+		for _, text := range list {
+			if _, err := multiaddr.NewMultiaddr(text); err != nil {
+				problem("%s: %q is not a multiaddr such as /ip4/127.0.0.1/tcp/9094: %w", key, text, err)
+			}
+		}
+	}
+	if len(c.ClusterListen) == 0 {
+		problem("cluster.listen: a peer needs at least one address for its cluster")
+	}
+	if err := api.ValidateFactors(c.ReplicationMin, c.ReplicationMax); err != nil || c.ReplicationMin == 0 || c.ReplicationMax == 0 {
+		problem("replication.min %d and replication.max %d: give both as -1, or as numbers with min at most max", c.ReplicationMin, c.ReplicationMax)
+	}
+	if c.Voters < 1 || c.Voters%2 == 0 || c.Voters > 9 {
+		problem("cluster.voters: %d; give an odd number from 1 to 9", c.Voters)
+	}
+	if c.ConcurrentPins < 0 {
+		problem("pins.concurrent: %d is negative", c.ConcurrentPins)
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		problem("http.tls_cert and http.tls_key: give both or none")
+	}
+	if c.BelowMinGrace < 0 || c.BelowMaxGrace < c.BelowMinGrace {
+		problem("repair.below_max_grace %s must be at least repair.below_min_grace %s, and neither negative", c.BelowMaxGrace, c.BelowMinGrace)
+	}
+	if c.BackupInterval < time.Minute {
+		problem("backup.interval: %s; give at least 1m", c.BackupInterval)
+	}
+	if c.BackupKeep < 1 {
+		problem("backup.keep: %d; keep at least one", c.BackupKeep)
+	}
+	switch c.LogLevel {
+	case "debug", "info", "warn", "error":
+	default:
+		problem("log.level: %q; it is debug, info, warn or error", c.LogLevel)
+	}
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		problem("log.format: %q; it is text or json", c.LogFormat)
+	}
+	for user, password := range c.Users {
+		if user == "" || password == "" {
+			problem("http.users: user names and passwords must not be empty")
+		}
+	}
+	if len(c.Users) == 0 && !c.Insecure {
+		for key, list := range map[string][]string{"restapi.listen": c.RESTListen, "ipfsproxy.listen": c.ProxyListen, "pinsvc.listen": c.PinsvcListen} {
+			for _, text := range list {
+				if !onLoopback(text) {
+					problem("%s: %s is reachable from other machines and asks for no credentials; set http.users, or http.insecure if that is really wanted", key, text)
+				}
+			}
+		}
+	}
+	return problems
+}
+
+// onLoopback says whether only this machine can reach an address. What cannot
+// be parsed is reported elsewhere.
+func onLoopback(text string) bool {
+	addr, err := multiaddr.NewMultiaddr(text)
+	if err != nil {
+		return true
+	}
+	if _, err := addr.ValueForProtocol(multiaddr.P_UNIX); err == nil {
+		return true
+	}
+	ip, err := manet.ToIP(addr)
+	return err == nil && net.IP.IsLoopback(ip)
+}
