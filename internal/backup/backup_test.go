@@ -1,0 +1,271 @@
+package backup_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+	"github.com/multiformats/go-multihash"
+
+	"holdfast/api"
+	"holdfast/internal/backup"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files; read the difference before committing it")
+
+var epoch = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+func hashOf(text string, i int) multihash.Multihash {
+	digest, err := multihash.Sum(fmt.Append(nil, text, i), multihash.SHA2_256, -1)
+	if err != nil {
+		panic(err)
+	}
+	return digest
+}
+
+func testPeer(i int) peer.ID { return peer.ID(hashOf("peer", i)) }
+
+func testCid(i int) api.Cid { return api.NewCid(cid.NewCidV1(cid.Raw, hashOf("cid", i))) }
+
+// testPins have one of everything that an export can carry.
+func testPins() []api.Pin {
+	small := func(i int) api.Pin {
+		return api.Pin{Cid: testCid(i), Type: api.TypeData, MaxDepth: -1, Timestamp: epoch, Allocations: []peer.ID{testPeer(1), testPeer(2)},
+			PinOptions: api.PinOptions{ReplicationFactorMin: 1, ReplicationFactorMax: 2, Mode: api.ModeRecursive, Name: fmt.Sprint("pin ", i)}}
+	}
+	full, all := small(1), small(2)
+	full.Name, full.Mode, full.MaxDepth = "<ü & \"quotes\"\n\u2028", api.ModeDirect, 0
+	full.ShardSize, full.ExpireAt = 1<<40, epoch.Add(time.Hour)
+	full.Metadata, full.PinUpdate = map[string]string{"a": "1", "b": ""}, testCid(9)
+	full.Origins = []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/192.0.2.1/tcp/4001/p2p/" + testPeer(3).String())}
+	all.ReplicationFactorMin, all.ReplicationFactorMax, all.Allocations = -1, -1, []peer.ID{}
+	all.Cid = api.NewCid(cid.NewCidV0(hashOf("cid", 2)))
+	return []api.Pin{full, all, small(3)}
+}
+
+func export(t *testing.T, pins []api.Pin) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := backup.NewWriter(&out)
+	for _, pin := range pins {
+		if err := w.Write(pin); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out.Bytes()
+}
+
+func read(in []byte, rules backup.Rules) ([]api.Pin, backup.Summary, error) {
+	var pins []api.Pin
+	summary, err := backup.Read(bytes.NewReader(in), rules, func(_ int, pin api.Pin) error {
+		pins = append(pins, pin)
+		return nil
+	})
+	return pins, summary, err
+}
+
+// What we export today is what the golden file says, and the file, which may
+// be years old by then, is read as it was meant.
+func TestGoldenExport(t *testing.T) {
+	const path = "testdata/export.v1.ndjson"
+	got := export(t, testPins())
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("the export has changed; got:\n%s", got)
+	}
+	pins, summary, err := read(want, backup.Rules{Now: epoch})
+	if err != nil || summary.Pins != 3 || len(summary.Warnings) > 0 {
+		t.Fatalf("%+v, %v", summary, err)
+	}
+	if want := testPins(); !reflect.DeepEqual(pins, want) {
+		t.Errorf("got  %+v\nwant %+v", pins, want)
+	}
+}
+
+// testdata/ipfs-cluster-1.1.6.ndjson was written by hand in the shape of the
+// incumbent's `state export`: every kind of pin, with its empty values.
+func TestIncumbentExport(t *testing.T) {
+	data, err := os.ReadFile("testdata/ipfs-cluster-1.1.6.ndjson")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pins, summary, err := read(data, backup.Rules{Now: epoch, Whole: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got strings.Builder
+	for _, pin := range pins {
+		fmt.Fprintf(&got, "%s %s %s %d..%d %q on %d, %d origins, metadata %v, at %s, expires %v\n", pin.Cid, pin.Type, pin.Mode,
+			pin.ReplicationFactorMin, pin.ReplicationFactorMax, pin.Name, len(pin.Allocations), len(pin.Origins), pin.Metadata,
+			pin.Timestamp.Format(time.RFC3339), !pin.ExpireAt.IsZero())
+	}
+	want := `QmP63DkAFEnDYNjDYBpyNDfttu1fvUw99x1brscPzpqmmq pin recursive -1..-1 "hello" on 0, 1 origins, metadata map[k:v], at 2026-11-20T23:35:21Z, expires true
+bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy pin direct 2..3 "" on 2, 0 origins, metadata map[], at 2026-11-20T23:35:22Z, expires false
+QmWATWQ7fVPP2EFGu71UkfnqhYXDYH566qy47CnJDgvs8u pin recursive -1..-1 "sharded" on 0, 0 origins, metadata map[], at 2026-11-20T23:35:24Z, expires false
+`
+	if got.String() != want {
+		t.Errorf("got\n%swant\n%s", got.String(), want)
+	}
+	if summary.Expired != 1 || summary.Shards != 2 || summary.Pins != 3 {
+		t.Errorf("%+v", summary)
+	}
+	_, _, err = read(data, backup.Rules{Now: epoch})
+	for _, text := range []string{"3 of 6 lines", "line 4: QmWATWQ7", "line 5:", "line 6:", "meta-pin", "--unshard"} {
+		if !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), text) {
+			t.Errorf("without %q: %v", text, err)
+		}
+	}
+}
+
+func TestBadLinesAreAllNamed(t *testing.T) {
+	good := string(export(t, testPins()[2:]))
+	good = strings.TrimSuffix(good, "\n")
+	one := testCid(1).String()
+	lines := []string{
+		good,
+		"",
+		"garbage",
+		`[]`,
+		`{"cid":"x"}`,
+		`{"name":"no cid"}`,
+		`{"cid":"` + one + `","replication_factor_min":3,"replication_factor_max":2}`,
+		`{"cid":"` + one + `","type":"bad-type"}`,
+		`{"cid":"` + one + `","mode":"deep"}`,
+		`{"cid":"` + one + `","allocations":["x"]}`,
+		`{"cid":"` + one + `","name":"` + strings.Repeat("x", 2<<20) + `"}`,
+		`{"cid":"` + one + `","expire_at":"tomorrow"}`,
+		good[:len(good)-10],
+	}
+	pins, summary, err := read([]byte(strings.Join(lines, "\n")), backup.Rules{})
+	if len(pins) != 1 || summary.Pins != 1 {
+		t.Errorf("%d pins were handed on", len(pins))
+	}
+	if !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), "11 of 13 lines") {
+		t.Fatalf("got %v", err)
+	}
+	for i := range lines {
+		if named := strings.Contains(err.Error(), fmt.Sprintf("line %d:", i+1)); named != (i > 1) {
+			t.Errorf("line %d is named: %v\n%.100s", i+1, named, lines[i])
+		}
+	}
+	if _, _, err := read([]byte(strings.Repeat("x\n", 500)), backup.Rules{}); strings.Count(err.Error(), "line ") != 20 || !strings.Contains(err.Error(), "and 480 more") {
+		t.Errorf("500 bad lines: %v", err)
+	}
+}
+
+func TestLaterVersionsAreReadAsFarAsKnown(t *testing.T) {
+	line := `{"cid":"` + testCid(1).String() + `","colour":"red","max_depth":3}`
+	pins, summary, err := read([]byte(line+"\n"+strings.Replace(line, testCid(1).String(), testCid(2).String(), 1)), backup.Rules{})
+	if err != nil || len(pins) != 2 || pins[0].Mode != api.ModeRecursive || pins[0].MaxDepth != -1 {
+		t.Fatalf("%+v, %v", pins, err)
+	}
+	if len(summary.Warnings) != 2 || !strings.Contains(strings.Join(summary.Warnings, ";"), `"colour"`) {
+		t.Errorf("warnings %q", summary.Warnings)
+	}
+}
+
+func TestChangesAreChecked(t *testing.T) {
+	in := export(t, testPins()[2:])
+	_, _, err := read(in, backup.Rules{Change: func(pin *api.Pin) { pin.ReplicationFactorMin = 7 }})
+	if !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), "line 1: replication factor min 7") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A compressed file that was cut off or changed is refused, wherever.
+func TestDamagedFilesAreRefused(t *testing.T) {
+	var packed bytes.Buffer
+	zip := gzip.NewWriter(&packed)
+	if _, err := zip.Write(export(t, testPins())); err != nil {
+		t.Fatal(err)
+	}
+	if err := zip.Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole := packed.Bytes()
+	if pins, _, err := read(whole, backup.Rules{}); err != nil || len(pins) != 3 {
+		t.Fatalf("%d pins, %v", len(pins), err)
+	}
+	for n := 2; n < len(whole); n++ {
+		if _, _, err := read(whole[:n], backup.Rules{}); !errors.Is(err, api.ErrInvalid) {
+			t.Fatalf("cut off after %d bytes: %v", n, err)
+		}
+	}
+	whole[len(whole)-6] ^= 1 // of the checksum
+	if _, _, err := read(whole, backup.Rules{}); !errors.Is(err, api.ErrInvalid) {
+		t.Errorf("with another checksum: %v", err)
+	}
+}
+
+// Whatever write fails, and whenever the power does, the name holds the old
+// file or the new one.
+func TestWriteFileIsAllOrNothing(t *testing.T) {
+	for _, name := range []string{"folder/pins", "folder/pins.gz"} {
+		for at, done := 0, false; !done; at++ {
+			mem := vfs.NewCrashableMem()
+			if err := mem.MkdirAll("folder", 0o700); err != nil {
+				t.Fatal(err)
+			}
+			write := func(fs vfs.FS, pins []api.Pin) error {
+				return backup.WriteFile(fs, name, func(out io.Writer) error { _, err := out.Write(export(t, pins)); return err })
+			}
+			root, err := mem.OpenDir("/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(root.Sync(), root.Close(), write(mem, testPins()[:1])); err != nil {
+				t.Fatal(err)
+			}
+			left := at
+			failing := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if op.Kind.ReadOrWrite() == errorfs.OpIsRead {
+					return nil
+				}
+				if left--; left < 0 {
+					return errorfs.ErrInjected
+				}
+				return nil
+			}))
+			err = write(failing, testPins())
+			done = left >= 0
+			if done == (err != nil) {
+				t.Fatalf("write %d failed: %v", at, err)
+			}
+			for _, fs := range []vfs.FS{mem, mem.CrashClone(vfs.CrashCloneCfg{})} {
+				file, err := fs.Open(name)
+				if err != nil {
+					t.Fatalf("write %d failed: %v", at, err)
+				}
+				data, err := io.ReadAll(file)
+				if err = errors.Join(err, file.Close()); err != nil {
+					t.Fatal(err)
+				}
+				pins, _, err := read(data, backup.Rules{})
+				if err != nil || len(pins) != 1 && len(pins) != 3 || done && len(pins) != 3 {
+					t.Fatalf("write %d failed: the file holds %d pins, %v", at, len(pins), err)
+				}
+			}
+		}
+	}
+}
