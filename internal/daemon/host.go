@@ -1,0 +1,64 @@
+package daemon
+
+import (
+	"fmt"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/multiformats/go-multiaddr"
+
+	"holdfast/api"
+)
+
+// newHost opens the cluster swarm: private by its pre-shared key, which rules
+// out QUIC, and apart from the IPFS swarm, so that neither raft nor rpc is in
+// reach of the public network. See docs/architecture.md.
+func newHost(identity Identity, info ClusterInfo, listen, announce []string, version string) (host.Host, error) {
+	options := []libp2p.Option{
+		libp2p.Identity(identity.Key),
+		libp2p.PrivateNetwork(info.Secret),
+		libp2p.Transport(tcp.NewTCPTransport),
+		libp2p.DisableRelay(),
+		libp2p.UserAgent("holdfast/" + version),
+	}
+	manager, err := connmgr.NewConnManager(200, 400)
+	if err != nil {
+		return nil, fmt.Errorf("cluster swarm: %w", err)
+	}
+	options = append(options, libp2p.ConnectionManager(manager))
+	if len(listen) == 0 {
+		options = append(options, libp2p.NoListenAddrs)
+	} else {
+		options = append(options, libp2p.ListenAddrStrings(listen...))
+	}
+	if len(announce) > 0 {
+		var addrs []multiaddr.Multiaddr
+		for _, text := range announce {
+			addr, err := multiaddr.NewMultiaddr(text)
+			if err != nil {
+				return nil, fmt.Errorf("cluster.announce: %q: %w", text, err)
+			}
+			addrs = append(addrs, addr)
+		}
+		options = append(options, libp2p.AddrsFactory(func([]multiaddr.Multiaddr) []multiaddr.Multiaddr { return addrs }))
+	}
+	h, err := libp2p.New(options...)
+	if err != nil {
+		return nil, fmt.Errorf("cluster swarm: %w", err)
+	}
+	return h, nil
+}
+
+// withoutPeer returns a member's addresses without their /p2p end.
+func withoutPeer(m api.Member) []multiaddr.Multiaddr {
+	var out []multiaddr.Multiaddr
+	for _, addr := range m.Addresses {
+		if transport, _ := peer.SplitAddr(addr); transport != nil {
+			out = append(out, transport)
+		}
+	}
+	return out
+}

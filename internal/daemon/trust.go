@@ -1,0 +1,178 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+
+	"holdfast/api"
+)
+
+// knownMembers is where the members of the cluster are read from.
+type knownMembers interface {
+	Members() ([]api.Member, error)
+	Member(peer.ID) (api.Member, bool, error)
+}
+
+// voucher asks a member whether another peer is one.
+type voucher interface {
+	IsMember(ctx context.Context, to, id peer.ID) (bool, error)
+}
+
+// trust says who may speak to this peer: the members of its pinset; those of
+// the raft log, which is durable when the pinset is not yet, and which the
+// pinset is made from again; those that admitted it, until its own admission
+// has arrived in the pinset; and who a member vouches for, because a peer that
+// was away does not know those that came meanwhile, and one of them may be the
+// leader that would tell it.
+type trust struct {
+	self    peer.ID
+	members knownMembers
+	seeds   []api.Member
+	ask     chan peer.ID
+	agreed  atomic.Pointer[func() []peer.ID] // members by the raft log; nil: not open yet
+
+	mu      sync.Mutex
+	vouched map[peer.ID]time.Time
+}
+
+// vouchTime is how long the word of a member counts.
+const vouchTime = time.Minute
+
+func newTrust(self peer.ID, members knownMembers, seeds []api.Member) *trust {
+	return &trust{self: self, members: members, seeds: seeds, ask: make(chan peer.ID, 1), vouched: map[peer.ID]time.Time{}}
+}
+
+// follow makes the members of the raft log trusted, too.
+func (t *trust) follow(members func() []peer.ID) { t.agreed.Store(&members) }
+
+// isMember says who may speak at all (INV-MEMBERS). It never blocks: about a stranger the members are asked in the
+// background, and its next attempt finds the answer.
+func (t *trust) isMember(id peer.ID) bool {
+	if t.listed(id) {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if until, ok := t.vouched[id]; ok && time.Now().Before(until) {
+		return true
+	}
+	select {
+	case t.ask <- id:
+	default:
+	}
+	return false
+}
+
+// listed says whether this peer itself knows another as a member.
+func (t *trust) listed(id peer.ID) bool {
+	if _, ok, err := t.members.Member(id); err == nil && ok {
+		return true
+	}
+	if agreed := t.agreed.Load(); agreed != nil && slices.Contains((*agreed)(), id) {
+		return true
+	}
+	if _, admitted, err := t.members.Member(t.self); err == nil && admitted {
+		return false
+	}
+	return slices.ContainsFunc(t.seeds, func(m api.Member) bool { return m.ID == id })
+}
+
+// known lists whom this peer knows as members.
+func (t *trust) known() ([]api.Member, error) {
+	members, err := t.members.Members()
+	if err != nil {
+		return nil, fmt.Errorf("read members: %w", err)
+	}
+	for _, seed := range t.seeds {
+		if t.listed(seed.ID) && !slices.ContainsFunc(members, func(m api.Member) bool { return m.ID == seed.ID }) {
+			members = append(members, seed)
+		}
+	}
+	return members, nil
+}
+
+// vouch asks members about strangers until ctx ends.
+func (t *trust) vouch(ctx context.Context, members voucher) error {
+	for {
+		select {
+		case id := <-t.ask:
+			if t.askAbout(ctx, members, id) {
+				t.mu.Lock()
+				t.vouched[id] = time.Now().Add(vouchTime)
+				t.mu.Unlock()
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (t *trust) askAbout(ctx context.Context, members voucher, id peer.ID) bool {
+	known, err := t.known()
+	if err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	answers := make(chan bool, len(known))
+	for _, m := range known {
+		go func() {
+			yes, err := m.ID != id && m.ID != t.self, error(nil)
+			if yes {
+				yes, err = members.IsMember(ctx, m.ID, id)
+			}
+			answers <- yes && err == nil
+		}()
+	}
+	found := false
+	for range known {
+		if <-answers && !found {
+			found = true
+			cancel()
+		}
+	}
+	return found
+}
+
+// keepAddresses keeps the host's address book equal to the members' records
+// until ctx ends, so that raft and rpc can dial by peer ID, and keeps this peer
+// connected to the members: one whose address changed while it was away is
+// found by dialling the others, who may not be able to dial it.
+func (t *trust) keepAddresses(ctx context.Context, h host.Host) error {
+	for {
+		known, err := t.known()
+		if err != nil {
+			return err
+		}
+		for _, m := range known {
+			if m.ID == h.ID() {
+				continue
+			}
+			h.Peerstore().AddAddrs(m.ID, withoutPeer(m), peerstore.PermanentAddrTTL)
+			if h.Network().Connectedness(m.ID) != network.Connected {
+				dial, cancel := context.WithTimeout(ctx, dialTimeout)
+				_ = h.Connect(dial, peer.AddrInfo{ID: m.ID}) // down; tried again in the next round
+				cancel()
+			}
+		}
+		select {
+		case <-time.After(addressInterval):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+const (
+	addressInterval = 2 * time.Second
+	dialTimeout     = 3 * time.Second
+)
