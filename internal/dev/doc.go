@@ -1,0 +1,2 @@
+// Package dev runs several complete peers on the loopback of one machine.
+package dev
