@@ -1,0 +1,195 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/multiformats/go-multiaddr"
+
+	"holdfast/api"
+)
+
+// The texts are those of the incumbent's command line, which people parse in
+// scripts; what it does not show is only ever appended.
+
+const textTime = "2006-01-02 15:04:05"
+
+// textID writes who a peer is and where it listens.
+func textID(w io.Writer, id api.ID) {
+	if id.Error != "" {
+		fmt.Fprintf(w, "%s | ERROR: %s", id.ID, id.Error)
+		fmt.Fprintln(w, roleAndState(id))
+		return
+	}
+	others := 0
+	for _, p := range id.ClusterPeers {
+		if p != id.ID {
+			others++
+		}
+	}
+	fmt.Fprintf(w, "%s | %s | Sees %d other peers", id.ID, id.PeerName, others)
+	fmt.Fprintln(w, roleAndState(id))
+	fmt.Fprintln(w, "  > Addresses:")
+	textAddresses(w, id.Addresses)
+	if id.IPFS.Error != "" {
+		fmt.Fprintf(w, "  > IPFS ERROR: %s\n", id.IPFS.Error)
+		return
+	}
+	fmt.Fprintf(w, "  > IPFS: %s\n", id.IPFS.ID)
+	textAddresses(w, id.IPFS.Addresses)
+}
+
+func roleAndState(id api.ID) string {
+	text := ""
+	if id.Role != "" {
+		text += " | " + id.Role
+	}
+	if id.Role == "leader" && id.Term > 0 {
+		text += fmt.Sprintf(" of term %d", id.Term)
+	}
+	if id.State != "" {
+		text += " | " + string(id.State)
+	}
+	if id.Lag != nil && (id.Role == "learner" || id.Role == "voter") {
+		text += fmt.Sprintf(" | %d entries behind, heard %.1fs ago", id.Lag.Entries, id.Lag.SilentSeconds)
+	}
+	if id.Wish != "" {
+		text += " | wished to be a " + string(id.Wish)
+	}
+	return text
+}
+
+func textAddresses(w io.Writer, addrs []multiaddr.Multiaddr) {
+	texts := make([]string, 0, len(addrs))
+	for _, a := range addrs {
+		texts = append(texts, a.String())
+	}
+	slices.Sort(texts)
+	for _, t := range texts {
+		fmt.Fprintf(w, "    - %s\n", t)
+	}
+}
+
+// textPin writes one line about an entry of the pinset.
+func textPin(w io.Writer, pin api.Pin) {
+	kind := strings.ToUpper(string(pin.Type))
+	depth := "Recursive"
+	if pin.Mode == api.ModeDirect {
+		kind += "-DIRECT"
+		depth = "Direct"
+	}
+	factor, holders := "-1", "[everywhere]"
+	if !pin.IsEverywhere() {
+		ids := make([]string, 0, len(pin.Allocations))
+		for _, id := range pin.Allocations {
+			ids = append(ids, id.String())
+		}
+		slices.Sort(ids)
+		factor = fmt.Sprintf("%d--%d", pin.ReplicationFactorMin, pin.ReplicationFactorMax)
+		holders = "[" + strings.Join(ids, " ") + "]"
+	}
+	metadata := "no"
+	if len(pin.Metadata) > 0 {
+		metadata = "yes"
+	}
+	fmt.Fprintf(w, "%s | %s | %s | Repl. Factor: %s | Allocations: %s | %s | Metadata: %s | Exp: %s | Added: %s\n",
+		pin.Cid, pin.Name, kind, factor, holders, depth, metadata,
+		timeOr(pin.ExpireAt, "∞"), timeOr(pin.Timestamp, "unknown"))
+}
+
+// textChange writes one line about a change of the pinset.
+func textChange(w io.Writer, c api.PinChange) {
+	if c.Pin == nil {
+		fmt.Fprintf(w, "%d | %s | REMOVED\n", c.Index, c.Cid)
+		return
+	}
+	fmt.Fprintf(w, "%d | %s | PINNED | %s\n", c.Index, c.Cid, c.Pin.Name)
+}
+
+// textAlert writes one line about what is wrong.
+func textAlert(w io.Writer, a api.Alert) {
+	name := a.PeerName
+	if name == "" {
+		name = a.Peer.String()
+	}
+	fmt.Fprintf(w, "%s: %s. Triggered at: %s | %s", name, a.Name, a.TriggeredAt.UTC().Format(time.RFC3339), a.Message)
+	if a.Name == api.AlertBackup {
+		last := "never"
+		if a.LastGood != nil {
+			last = a.LastGood.UTC().Format(time.RFC3339)
+		}
+		fmt.Fprintf(w, " | Last good: %s", last)
+	}
+	fmt.Fprintln(w)
+}
+
+func timeOr(t time.Time, none string) string {
+	if t.IsZero() {
+		return none
+	}
+	return t.UTC().Format(textTime)
+}
+
+// textStatus writes the status of one pin, a line for each peer.
+func textStatus(w io.Writer, info api.GlobalPinInfo) {
+	name := ""
+	if info.Name != "" {
+		name = " | " + info.Name
+	}
+	fmt.Fprintf(w, "%s%s:\n", info.Cid, name)
+	for _, id := range slices.Sorted(maps.Keys(info.PeerMap)) {
+		p := info.PeerMap[id]
+		peerName := p.PeerName
+		if peerName == "" {
+			peerName = id
+		}
+		fmt.Fprintf(w, "    > %-20s : %s\n", peerName, statusLine(p))
+	}
+}
+
+func statusLine(p api.PinInfoShort) string {
+	line := strings.ToUpper(p.Status.String())
+	if p.Error != "" {
+		line += ": " + p.Error
+	}
+	line += fmt.Sprintf(" | %s | Attempts: %d | Priority: %t", p.Timestamp.UTC().Format(time.RFC3339), p.AttemptCount, p.PriorityPin)
+	if p.Status != api.StatusPinned && p.Blocks > 0 {
+		line += fmt.Sprintf(" | So far: %d blocks, %s", p.Blocks, humanize.IBytes(p.Bytes))
+	}
+	if p.NextAttempt != nil {
+		line += " | Next try: " + p.NextAttempt.UTC().Format(time.RFC3339)
+	}
+	return line
+}
+
+// textGC writes what garbage collection removed, peer by peer.
+func textGC(w io.Writer, gc api.GlobalRepoGC) {
+	for _, id := range slices.Sorted(maps.Keys(gc.PeerMap)) {
+		p := gc.PeerMap[id]
+		name := p.PeerName
+		if name == "" {
+			name = id
+		}
+		if p.Error != "" {
+			fmt.Fprintf(w, "%-15s | ERROR: %s\n", name, p.Error)
+		} else {
+			fmt.Fprintf(w, "%-15s\n", name)
+		}
+		if len(p.Keys) == 0 {
+			continue
+		}
+		fmt.Fprintln(w, "  > CIDs:")
+		for _, k := range p.Keys {
+			if k.Error != "" {
+				fmt.Fprintf(w, "    - ERROR: %s\n", k.Error)
+				continue
+			}
+			fmt.Fprintf(w, "    - %s\n", k.Key)
+		}
+	}
+}
