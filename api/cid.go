@@ -39,25 +39,47 @@ func (c Cid) MarshalJSON() ([]byte, error) {
 	if !c.Defined() {
 		return []byte("null"), nil
 	}
-	return json.Marshal(c.Cid.String())
+	text := c.Cid.String()
+	return append(append(append(make([]byte, 0, len(text)+2), '"'), text...), '"'), nil // no base has letters that JSON escapes
 }
 
 // UnmarshalJSON reads the text of a CID; null and "" leave it undefined.
 func (c *Cid) UnmarshalJSON(data []byte) error {
-	var text *string
-	if err := json.Unmarshal(data, &text); err != nil {
-		return fmt.Errorf("a CID is a JSON string: %w", err)
+	text, plain := plainText(data)
+	if !plain {
+		var value *string
+		if err := json.Unmarshal(data, &value); err != nil {
+			return fmt.Errorf("a CID is a JSON string: %w", err)
+		}
+		if value != nil {
+			text = *value
+		}
 	}
-	if text == nil || *text == "" {
+	if text == "" {
 		*c = Cid{}
 		return nil
 	}
-	decoded, err := DecodeCid(*text)
+	decoded, err := DecodeCid(text)
 	if err != nil {
 		return err
 	}
 	*c = decoded
 	return nil
+}
+
+// plainText returns the content of a JSON string of letters and digits, which is
+// what all CIDs are written with; false: it is something else.
+func plainText(data []byte) (string, bool) {
+	if len(data) < 2 || data[0] != '"' || data[len(data)-1] != '"' {
+		return "", false
+	}
+	text := data[1 : len(data)-1]
+	for _, b := range text {
+		if (b < 'a' || b > 'z') && (b < 'A' || b > 'Z') && (b < '0' || b > '9') {
+			return "", false
+		}
+	}
+	return string(text), true
 }
 
 // MarshalBinary writes the bytes of the CID; none when it is undefined.

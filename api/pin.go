@@ -90,13 +90,15 @@ type PinOptions struct {
 	Origins              []multiaddr.Multiaddr `json:"origins"`    // who surely has the blocks; each ends in /p2p/<id>
 }
 
+// plainOptions are the fields of PinOptions without its methods.
+type plainOptions PinOptions
+
 // UnmarshalJSON reads options; origins are multiaddrs in text.
 func (o *PinOptions) UnmarshalJSON(data []byte) error {
-	type plain PinOptions
 	aux := struct {
-		*plain
+		*plainOptions
 		Origins []string `json:"origins"`
-	}{plain: (*plain)(o)}
+	}{plainOptions: (*plainOptions)(o)}
 	if err := json.Unmarshal(data, &aux); err != nil {
 		return err
 	}
@@ -187,7 +189,10 @@ type Pin struct {
 // UnmarshalJSON reads a pin; without it the promoted method of PinOptions
 // would hide the fields of Pin.
 func (p *Pin) UnmarshalJSON(data []byte) error {
-	var rest struct {
+	var options PinOptions
+	read := struct {
+		*plainOptions
+		Origins     []string  `json:"origins"`
 		Cid         Cid       `json:"cid"`
 		Type        PinType   `json:"type"`
 		Allocations []peer.ID `json:"allocations"`
@@ -195,22 +200,22 @@ func (p *Pin) UnmarshalJSON(data []byte) error {
 		Reference   *Cid      `json:"reference"`
 		Timestamp   time.Time `json:"timestamp"`
 		Revision    uint64    `json:"revision"`
-	}
-	var options PinOptions
-	if err := json.Unmarshal(data, &rest); err != nil {
+	}{plainOptions: (*plainOptions)(&options)}
+	if err := json.Unmarshal(data, &read); err != nil {
 		return fmt.Errorf("read pin: %w", err)
 	}
-	if err := json.Unmarshal(data, &options); err != nil {
-		return fmt.Errorf("read pin options: %w", err)
+	var err error
+	if options.Origins, err = ParseOrigins(read.Origins); err != nil {
+		return fmt.Errorf("read pin: %w", err)
 	}
-	*p = Pin{PinOptions: options, Cid: rest.Cid, Type: rest.Type, Allocations: rest.Allocations,
-		Reference: rest.Reference, Timestamp: rest.Timestamp, Revision: rest.Revision}
+	*p = Pin{PinOptions: options, Cid: read.Cid, Type: read.Type, Allocations: read.Allocations,
+		Reference: read.Reference, Timestamp: read.Timestamp, Revision: read.Revision}
 	if p.Type == "" {
 		p.Type = TypeData
 	}
 	if p.Mode == "" {
 		p.Mode = ModeRecursive
-		if rest.MaxDepth != nil && *rest.MaxDepth == 0 {
+		if read.MaxDepth != nil && *read.MaxDepth == 0 {
 			p.Mode = ModeDirect
 		}
 	}
