@@ -98,7 +98,10 @@ func (t *Tracker) diffs(ctx context.Context) error {
 // rest of the tracker works on meanwhile: looking at a CID needs to know
 // nothing of what else happens.
 func (t *Tracker) diff(ctx context.Context) error {
-	records := &walk{store: t.store}
+	records := &walk{store: t.store, read: t.present}
+	t.mu.Lock()
+	t.store.present.begin(t.store.records())
+	t.mu.Unlock()
 	differ := make(map[string]bool, chunk)
 	add := func(key string) error {
 		differ[key] = true
@@ -148,13 +151,28 @@ func (t *Tracker) diff(ctx context.Context) error {
 			return err
 		}
 	}
+	if ctx.Err() == nil {
+		t.mu.Lock()
+		t.store.present.complete()
+		t.mu.Unlock()
+	}
 	return t.look(differ, 0)
+}
+
+// present makes it known that these CIDs have records.
+func (t *Tracker) present(page []entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range page {
+		t.store.present.add(e.cid)
+	}
 }
 
 // walk reads all records in order, page by page, so that a long diff keeps
 // nothing in the store from being cleaned up.
 type walk struct {
 	store *store
+	read  func([]entry) // is told each page
 	page  []entry
 	after string
 	begun bool
@@ -167,6 +185,7 @@ func (w *walk) next() (*entry, error) {
 		if err != nil {
 			return nil, err
 		}
+		w.read(page)
 		w.page, w.begun, w.after = page, true, ""
 		if len(page) > 0 {
 			w.after = page[len(page)-1].cid
@@ -219,6 +238,10 @@ func (t *Tracker) look(keys map[string]bool, index uint64) error {
 	}
 	if err := b.commit(); err != nil {
 		return err
+	}
+	if t.store.present.stale(t.store.records()) {
+		t.store.present = presence{}
+		wake(t.wakeDiff) // it reads all records
 	}
 	wake(t.wakeFetch)
 	wake(t.wakeUnpin)

@@ -273,6 +273,11 @@ func (w *world) checkStore() {
 	if err := errors.Join(it.Error(), it.Close()); err != nil {
 		w.t.Fatal(err)
 	}
+	for key := range records {
+		if !s.present.may(key) {
+			w.t.Errorf("a record of %x is said not to be", key)
+		}
+	}
 	var counts [statusBits]uint64
 	for key, rec := range records {
 		bit := byte(bits.TrailingZeros32(uint32(rec.status)))
@@ -307,6 +312,9 @@ func (w *world) checkEnd() {
 	time.Sleep(2 * time.Hour)
 	synctest.Wait()
 	w.checkStore()
+	if !w.tracker.store.present.whole {
+		w.t.Error("which records there are is not known")
+	}
 	want, said := map[string]api.PinMode{}, map[string]api.PinMode{}
 	for pin := range w.source.Pins(api.PinFilter{Peer: self}) {
 		want[pin.Cid.KeyString()] = pin.Mode

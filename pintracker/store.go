@@ -64,6 +64,8 @@ type store struct {
 
 	placed [classes]bool // a place was given in the class since its queue was read; under Tracker.mu
 
+	present presence // which CIDs have a record; under Tracker.mu
+
 	counting sync.Mutex
 	counts   [statusBits]uint64
 	index    uint64
@@ -179,6 +181,16 @@ func (s *store) close() error {
 	return nil
 }
 
+// records is how many there are.
+func (s *store) records() (n uint64) {
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	for _, count := range s.counts {
+		n += count
+	}
+	return n
+}
+
 // get reads the record of a CID.
 func (s *store) get(key string) (rec record, known bool, err error) {
 	err = s.use(func() error {
@@ -205,11 +217,22 @@ func (s *store) read(key string) (record, bool, error) {
 // making.
 const iterateFrom = 32
 
-// each calls fn with the records of CIDs, which are in order.
+// each calls fn with the records of CIDs, which are in order. Under Tracker.mu.
 func (s *store) each(keys []string, fn func(i int, rec record, known bool) error) error {
-	if len(keys) < iterateFrom {
+	may := make([]bool, len(keys))
+	n := 0
+	for i, c := range keys {
+		if may[i] = s.present.may(c); may[i] {
+			n++
+		}
+	}
+	lookUp := func(read func(string) (record, bool, error)) (err error) {
 		for i, c := range keys {
-			rec, known, err := s.get(c)
+			var rec record
+			known := false
+			if may[i] {
+				rec, known, err = read(c)
+			}
 			if err == nil {
 				err = fn(i, rec, known)
 			}
@@ -220,30 +243,30 @@ func (s *store) each(keys []string, fn func(i int, rec record, known bool) error
 		return nil
 	}
 	return s.use(func() error {
+		if n < iterateFrom {
+			return lookUp(s.read)
+		}
 		it, err := s.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
 		if err != nil {
 			return fmt.Errorf("read status records: %w", err)
 		}
-		key := []byte{prefixRecord}
-		for i, c := range keys {
-			key = append(key[:1], c...)
-			var rec record
-			known := it.SeekPrefixGE(key) && bytes.Equal(it.Key(), key)
-			if known {
-				data, err := it.ValueAndErr()
-				if err == nil {
-					rec, err = decodeRecord(data)
-				}
-				if err != nil {
-					return errors.Join(fmt.Errorf("read status records: %w", err), it.Close())
-				}
-			}
-			if err := fn(i, rec, known); err != nil {
-				return errors.Join(err, it.Close())
-			}
-		}
-		return errors.Join(it.Error(), it.Close())
+		err = lookUp(func(c string) (record, bool, error) { return s.seek(it, c) })
+		return errors.Join(err, it.Close())
 	})
+}
+
+// seek is read for those who have an iterator, and read in order.
+func (s *store) seek(it *pebble.Iterator, cid string) (record, bool, error) {
+	key := append([]byte{prefixRecord}, cid...)
+	if !it.SeekPrefixGE(key) || !bytes.Equal(it.Key(), key) {
+		return record{}, false, it.Error()
+	}
+	data, err := it.ValueAndErr()
+	if err != nil {
+		return record{}, false, fmt.Errorf("read status record: %w", err)
+	}
+	rec, err := decodeRecord(data)
+	return rec, err == nil, err
 }
 
 // fence returns when all that was written up to a tick is on disk. It comes
@@ -316,6 +339,7 @@ func (b *batch) put(cid string, old, rec *record) error {
 		b.place[rec.class] = true
 		errs = append(errs, b.b.Set(b.queueKey(rec, cid), nil, nil))
 	}
+	b.s.present.add(cid)
 	b.index = max(b.index, rec.revision)
 	b.value = rec.encode(b.value[:0])
 	return errors.Join(append(errs, b.b.Set(b.recordKey(cid), b.value, nil))...)

@@ -57,7 +57,7 @@ type Config struct {
 	RetryMax   time.Duration // longest of those delays; 1 h
 	DeadAfter  int           // after so many failures a pin is retried only every DeadDelay; 12
 	DeadDelay  time.Duration // 6 h
-	CacheBytes int64         // of the status store; 32 MiB, which holds the filters of ten million records
+	CacheBytes int64         // of the status store; 32 MiB
 	Rand       *rand.Rand    // for jitter; nil: seeded by the system. Used by this tracker alone
 }
 
