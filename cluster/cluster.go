@@ -216,8 +216,9 @@ func New(cfg Config, deps Deps) (*Cluster, error) {
 // onLeader runs a request where the leader is. A request may be repeated: it
 // carries an id, so the second of two returns the first one's result. It gives
 // up after LeaderWait, and then says unknown_outcome if the request may have
-// been carried out.
-func onLeader[T any](ctx context.Context, c *Cluster, here func(context.Context) (T, error), there func(context.Context, peer.ID) (T, error)) (T, error) {
+// been carried out. So does it for the refusal of a later attempt, unless the
+// code is one of those that are certain: the log remembers them by the id.
+func onLeader[T any](ctx context.Context, c *Cluster, here func(context.Context) (T, error), there func(context.Context, peer.ID) (T, error), certain ...api.Code) (T, error) {
 	var result T
 	var err error
 	ambiguous := false
@@ -232,12 +233,12 @@ func onLeader[T any](ctx context.Context, c *Cluster, here func(context.Context)
 		default:
 			result, err = forward(ctx, c, leader, there)
 		}
-		switch api.CodeOf(err) {
+		switch code := api.CodeOf(err); code {
 		case api.CodeNoLeader:
 		case api.CodeUnavailable, api.CodeUnknownOutcome:
 			ambiguous = true
 		default:
-			if err == nil || !ambiguous || errors.Is(err, api.ErrNotFound) {
+			if err == nil || !ambiguous || slices.Contains(certain, code) {
 				return result, err
 			}
 			// This attempt was refused; an earlier one may have been carried out.

@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"holdfast/api"
+	"holdfast/state"
 )
 
 func pinRequest(c api.Cid, o api.PinOptions) api.PinRequest {
@@ -426,4 +427,32 @@ func TestFirstReportDuringDecision(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A pin-update whose answer was lost is asked again, and its source is gone by
+// then: that says nothing about what became of it.
+func TestUpdateOfLostAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, nil)
+		from, to := testCid(1), testCid(2)
+		if _, err := w.cluster.Pin(t.Context(), pinRequest(from, api.PinOptions{})); err != nil {
+			t.Fatal(err)
+		}
+		w.before = func() {
+			w.propose(state.UnpinCommand{Cid: from.Cid, Expect: w.get(from).Revision, RequestID: "other", At: time.Now()}.Encode())
+		}
+		w.lose = 1
+		_, err := w.cluster.Pin(t.Context(), pinRequest(to, api.PinOptions{PinUpdate: from}))
+		if !errors.Is(err, api.ErrUnknownOutcome) || w.get(to).Revision == 0 {
+			t.Errorf("%v; %s is at revision %d", err, to, w.get(to).Revision)
+		}
+		// Without a lost answer it is certain, and so is an unpin's in any case.
+		if _, err := w.cluster.Pin(t.Context(), pinRequest(testCid(3), api.PinOptions{PinUpdate: from})); !errors.Is(err, api.ErrNotFound) {
+			t.Errorf("update of what is not pinned: %v", err)
+		}
+		w.lose = 1
+		if _, err := w.cluster.Unpin(t.Context(), api.UnpinRequest{Cid: from, RequestID: NewRequestID()}); !errors.Is(err, api.ErrNotFound) {
+			t.Errorf("unpin of what is not pinned: %v", err)
+		}
+	})
 }

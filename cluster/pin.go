@@ -58,7 +58,7 @@ func (c *Cluster) Unpin(ctx context.Context, req api.UnpinRequest) (api.PinResul
 		func(ctx context.Context) (api.PinResult, error) { return c.decideUnpin(ctx, req) },
 		func(ctx context.Context, leader peer.ID) (api.PinResult, error) {
 			return c.remote.Unpin(ctx, leader, req)
-		})
+		}, api.CodeNotFound)
 	if err == nil {
 		c.sawWrite(result.Index)
 	}
