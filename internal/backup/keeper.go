@@ -45,6 +45,7 @@ type Keeper struct {
 
 	mu     sync.Mutex
 	report api.BackupReport
+	began  time.Time // of the try under way; zero: there is none
 }
 
 // NewKeeper returns a keeper that Run starts.
@@ -60,12 +61,16 @@ const (
 	// earlier than the next one.
 	retryAfter = 10 * time.Minute
 	foundPause = time.Minute // between two looks whether there is a cluster
+	// stuckAfter is how long a try may take. The largest pinsets take minutes; a
+	// folder on a network that is gone takes for ever, and says nothing.
+	stuckAfter = time.Hour
 )
 
 // Run writes a backup when the last one is an interval old, and does so until
 // ctx ends. A failure is logged and tried again: a peer goes on without backups.
 func (k *Keeper) Run(ctx context.Context) error {
 	for {
+		k.begin(time.Now())
 		wait, err := k.next(time.Now())
 		if k.source.ClusterID() == "" {
 			wait, err = foundPause, nil // a new cluster, or a peer that has just joined: there is nothing yet
@@ -78,6 +83,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 			k.failed(err)
 			k.logger.Error("no backup of the pinset was made", "folder", k.config.Folder, "err", err, "next_try", wait)
 		}
+		k.begin(time.Time{})
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():

@@ -29,6 +29,7 @@ type fakeSource struct {
 	index   uint64
 	changed uint64 // index of the last change
 	cluster string
+	hold    chan struct{} // if set, a dump ends when it is closed
 }
 
 func (s *fakeSource) set(pins int) {
@@ -61,6 +62,9 @@ func (s *fakeSource) Changes(since uint64) ([]api.Change, bool) {
 }
 
 func (s *fakeSource) Dump(begin func(uint64) error, each func(api.Pin) error) error {
+	if s.hold != nil {
+		<-s.hold
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := begin(s.index); err != nil {
@@ -339,4 +343,37 @@ func TestKeeperConfigIsChecked(t *testing.T) {
 			t.Errorf("%+v was accepted", c)
 		}
 	}
+}
+
+// A disk that does not answer lets a backup neither succeed nor fail.
+func TestReportOfHangingBackup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := &fakeSource{cluster: "0123456789abcdef", hold: make(chan struct{})}
+		k, err := backup.NewKeeper(backup.KeeperConfig{Folder: "backups", Interval: 24 * time.Hour, Keep: 3}, source, vfs.NewMem(),
+			slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- k.Run(ctx) }()
+		began := time.Now()
+		advance(59 * time.Minute)
+		if report := k.Report(); report.Error != "" {
+			t.Errorf("a slow one is called stuck: %+v", report)
+		}
+		advance(2 * time.Minute)
+		if report := k.Report(); !strings.Contains(report.Error, "not done") || !report.Since.Equal(began) || !report.LastGood.IsZero() {
+			t.Errorf("after an hour: %+v", report)
+		}
+		close(source.hold)
+		synctest.Wait()
+		if report := k.Report(); report.Error != "" || report.LastGood.IsZero() {
+			t.Errorf("when it is done: %+v", report)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"fmt"
 	"time"
 
 	"holdfast/api"
@@ -10,7 +11,22 @@ import (
 func (k *Keeper) Report() api.BackupReport {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.report
+	report := k.report
+	if !k.began.IsZero() && time.Since(k.began) >= stuckAfter {
+		report.Error = fmt.Sprintf("the one that began at %s is not done; does the disk of %s answer?",
+			k.began.UTC().Format(time.RFC3339), k.config.Folder)
+		if report.Since.IsZero() {
+			report.Since = k.began.UTC()
+		}
+	}
+	return report
+}
+
+// begin notes that a try is under way since then, or with no time that none is.
+func (k *Keeper) begin(at time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.began = at
 }
 
 // seen notes a backup that lies in the folder, perhaps from before this start.
