@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
+	"golang.org/x/time/rate"
 )
 
 // A snapshot is a folder: <id>/state holds the machine's checkpoint and
@@ -58,6 +59,7 @@ type snapshots struct {
 	fs     vfs.FS
 	dir    string
 	logger *slog.Logger
+	pace   *rate.Limiter // of all streams that are read, in bytes
 
 	mu     sync.Mutex
 	next   uint64         // number of the next snapshot made here
@@ -71,7 +73,7 @@ type snapshots struct {
 var _ raft.SnapshotStore = (*snapshots)(nil)
 
 func newSnapshots(fs vfs.FS, dir string, logger *slog.Logger) *snapshots {
-	return &snapshots{fs: fs, dir: dir, logger: logger, inUse: map[string]int{}, doomed: map[string]bool{}, last: newWatermark()}
+	return &snapshots{fs: fs, dir: dir, logger: logger, pace: rate.NewLimiter(streamRate, streamBurst), inUse: map[string]int{}, doomed: map[string]bool{}, last: newWatermark()}
 }
 
 // open makes the folder and removes what a crash left in it.

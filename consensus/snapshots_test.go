@@ -10,7 +10,10 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -363,6 +366,45 @@ func FuzzUnpack(f *testing.F) {
 		names, listErr := fs.List("/data/snapshots")
 		if listErr != nil || (err != nil && len(names) != 0) {
 			t.Fatalf("left behind: %v, %v", names, listErr)
+		}
+	})
+}
+
+// Streams that are read at one time share what may leave the peer.
+func TestSnapshotStreamsArePaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size, readers = 16 << 20, 2
+		fs := vfs.NewMem()
+		s := openSnapshots(t, fs)
+		if err := fs.MkdirAll(s.path("large", stateFolder), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		file, err := fs.Create(s.path("large", stateFolder, "table"), vfs.WriteCategoryUnspecified)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := file.Write(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		if err := file.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s.inUse["large"] = readers
+		began := time.Now()
+		var reading sync.WaitGroup
+		for range readers {
+			reading.Go(func() {
+				r := &snapshotReader{store: s, meta: snapshotMeta{ID: "large", Files: []snapshotFile{{Name: "table", Size: size}}}}
+				n, err := io.Copy(io.Discard, r)
+				if err = errors.Join(err, r.Close()); err != nil || n < size {
+					t.Errorf("%d bytes: %v", n, err)
+				}
+			})
+		}
+		reading.Wait()
+		const least = time.Second * (readers*size - streamBurst) / streamRate
+		if took := time.Since(began); took < least || took > least+100*time.Millisecond {
+			t.Errorf("it took %s, not %s", took, least)
 		}
 	})
 }

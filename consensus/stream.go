@@ -10,6 +10,7 @@ import (
 	"io"
 	iofs "io/fs"
 	"strings"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -21,6 +22,15 @@ import (
 const (
 	streamMagic     = "HFSNAP\x00\x01"
 	maxStreamHeader = 16 << 20
+)
+
+// streamRate is how many bytes a second all snapshots together leave a peer
+// with. Encrypting, sending and storing them as fast as can be takes machines
+// of a few cores whole, and the peers have pins to accept meanwhile; a pinset
+// of ten million takes half a minute so.
+const (
+	streamRate  = 64 << 20
+	streamBurst = 1 << 20
 )
 
 type streamHeader struct {
@@ -74,7 +84,9 @@ func (r *snapshotReader) Read(out []byte) (int, error) {
 		}
 		r.stream = io.MultiReader(io.TeeReader(io.MultiReader(parts...), r.sum), &sumReader{sum: r.sum})
 	}
-	return r.stream.Read(out)
+	n, err := r.stream.Read(out[:min(len(out), streamBurst)])
+	time.Sleep(r.store.pace.ReserveN(time.Now(), n).Delay())
+	return n, err
 }
 
 // Close ends the use of the snapshot.

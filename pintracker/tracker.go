@@ -57,7 +57,7 @@ type Config struct {
 	RetryMax   time.Duration // longest of those delays; 1 h
 	DeadAfter  int           // after so many failures a pin is retried only every DeadDelay; 12
 	DeadDelay  time.Duration // 6 h
-	CacheBytes int64         // of the status store; 32 MiB
+	CacheBytes int64         // of the status store; 16 MiB
 	Rand       *rand.Rand    // for jitter; nil: seeded by the system. Used by this tracker alone
 }
 
@@ -137,7 +137,7 @@ func New(cfg Config, deps Deps) (*Tracker, error) {
 	setDefault(&cfg.RetryMax, time.Hour)
 	setDefault(&cfg.DeadAfter, 12)
 	setDefault(&cfg.DeadDelay, 6*time.Hour)
-	setDefault(&cfg.CacheBytes, 32<<20)
+	setDefault(&cfg.CacheBytes, 16<<20)
 	if cfg.Rand == nil {
 		cfg.Rand = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	}
