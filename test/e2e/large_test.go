@@ -18,24 +18,20 @@ import (
 	"holdfast/api"
 )
 
-// TestLargePinset fills a peer with as many pins as LARGE_PINS says (50,000),
-// starts it again, and lets a second one join while pins go on. Its log has the
+// TestLargePinset fills LARGE_PEERS peers (1) with LARGE_PINS pins (50,000),
+// starts one again, and lets another one join while pins go on. Its log has the
 // figures: LARGE_PINS=1000000 is worth reading.
 func TestLargePinset(t *testing.T) {
-	pins := uint64(50_000)
-	if text := os.Getenv("LARGE_PINS"); text != "" {
-		var err error
-		if pins, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatalf("LARGE_PINS: %v", err)
-		}
-	}
-	// One replica: otherwise the second peer brings a replica of every pin with it.
-	c := newCluster(t, 1, map[string]string{"CLUSTER_REPLICATION_MAX": "1"})
+	pins, peers := number(t, "LARGE_PINS", 50_000), number(t, "LARGE_PEERS", 1)
+	// One replica: otherwise the new peer brings a replica of every pin with it.
+	c := newCluster(t, int(peers), map[string]string{"CLUSTER_REPLICATION_MAX": "1"})
 	first := c.peers[0]
 	lap := stopwatch(t)
 	first.fillWith(pins)
 	lap(fmt.Sprintf("%d pins in bulk", pins))
-	first.figures("filled")
+	for _, p := range c.peers {
+		p.figures("filled")
+	}
 	if _, err := first.stop(startTime); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +49,7 @@ func TestLargePinset(t *testing.T) {
 	accepted, unanswered := uint64(0), uint64(0)
 	working.Go(func() { accepted, unanswered = first.pinSteadily(load) })
 	lap("load")
-	second := c.join("peer1", map[string]string{"CLUSTER_REPLICATION_MAX": "1"})
+	second := c.join(fmt.Sprint("peer", peers), map[string]string{"CLUSTER_REPLICATION_MAX": "1"})
 	eventually(t, 10*time.Minute, "the new peer is in sync", func(ctx context.Context) error {
 		n, err := second.rest.Count(ctx, api.PinFilter{})
 		if err == nil && n < pins {
@@ -77,6 +73,20 @@ func TestLargePinset(t *testing.T) {
 		t.Errorf("the new peer counts %d pins (%v); %d were accepted, of %d more nobody knows", n, err, pins+1+accepted, unanswered)
 	}
 	c.noPanic()
+}
+
+// number reads a setting of a test from the environment.
+func number(t *testing.T, name string, otherwise uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
 }
 
 // fillWith pins CIDs that nobody has, in one bulk write.
