@@ -27,9 +27,9 @@ const (
 // streamRate is how many bytes a second all snapshots together leave a peer
 // with. Encrypting, sending and storing them as fast as can be takes machines
 // of a few cores whole, and the peers have pins to accept meanwhile; a pinset
-// of ten million takes half a minute so.
+// of ten million takes three quarters of a minute so.
 const (
-	streamRate  = 64 << 20
+	streamRate  = 40 << 20
 	streamBurst = 1 << 20
 )
 
