@@ -41,6 +41,10 @@ func (p pinset) Count(ctx context.Context, filter api.PinFilter) (uint64, error)
 	return p.state.Count(ctx, filter)
 }
 
+func (p pinset) ReadAt(context.Context, api.ReadPoint) (uint64, error) {
+	return p.state.Applied(), nil
+}
+
 // BenchmarkListing lists a pinset on disk through a real HTTP server, and tells
 // by how much the process grew at most: -listed 1000000 is the size that it is
 // meant for.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -147,5 +148,33 @@ func stopDev(t *testing.T, dev *exec.Cmd, ended chan error, out *bytes.Buffer) {
 		_ = syscall.Kill(-dev.Process.Pid, syscall.SIGKILL)
 		<-ended
 		t.Errorf("dev did not stop within %s of ^C\n%s", stopTime, out.String())
+	}
+}
+
+// Each benchmark of docs/benchmarks.md runs, once and small.
+func TestBenchmarksOfPage(t *testing.T) {
+	src, err := os.ReadFile(filepath.Join(root, "docs/benchmarks.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := strings.NewReplacer("-listed 1000000", "-listed 2000", "-pins 10000000", "-pins 20000")
+	commands := regexp.MustCompile("`(go test [^`]* -bench [^`]*)`").FindAllStringSubmatch(string(src), -1)
+	if len(commands) < 6 {
+		t.Errorf("the page has %d benchmarks", len(commands))
+	}
+	for _, match := range commands {
+		command := match[1]
+		if !strings.Contains(command, " -benchtime ") {
+			command = strings.Replace(command, " -bench ", " -benchtime 1x -bench ", 1)
+		}
+		command = regexp.MustCompile(`-benchtime \d+x`).ReplaceAllString(small.Replace(command), "-benchtime 1x")
+		t.Run(command, func(t *testing.T) {
+			run := exec.CommandContext(t.Context(), "bash", "-c", command)
+			run.Dir, run.Env = root, append(os.Environ(), "BENCH_BYTES=1048576")
+			out, err := run.CombinedOutput()
+			if err != nil || !bytes.Contains(out, []byte("\nBenchmark")) {
+				t.Errorf("%v; it says\n%s", err, out)
+			}
+		})
 	}
 }
