@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
 	"github.com/urfave/cli/v2"
@@ -29,15 +30,20 @@ type benchResult struct {
 	Count     int     `json:"count"`           // operations
 	Bytes     uint64  `json:"bytes,omitempty"` // of content
 	Seconds   float64 `json:"seconds"`
-	PerSecond float64 `json:"per_second"` // operations
-	P50       float64 `json:"p50_ms"`
-	P99       float64 `json:"p99_ms"`
-	Max       float64 `json:"max_ms"`
+	PerSecond float64 `json:"per_second"`       // operations
+	P50       float64 `json:"p50_ms,omitempty"` // of one operation; not of those whose results come in a stream
+	P99       float64 `json:"p99_ms,omitempty"`
+	Max       float64 `json:"max_ms"` // of one operation, or between two results of a stream
 }
 
 func textBench(w io.Writer, r benchResult) {
-	fmt.Fprintf(w, "%s: %d in %.2f s with %d clients: %.0f/s, p50 %.2f ms, p99 %.2f ms, max %.1f ms", r.Name, r.Count, r.Seconds,
-		r.Clients, r.PerSecond, r.P50, r.P99, r.Max)
+	fmt.Fprintf(w, "%s: %d in %.2f s with %s: %.0f/s, ", r.Name, r.Count, r.Seconds,
+		english.Plural(r.Clients, "client", ""), r.PerSecond)
+	if r.P50 > 0 {
+		fmt.Fprintf(w, "p50 %.2f ms, p99 %.2f ms, max %.1f ms", r.P50, r.P99, r.Max)
+	} else {
+		fmt.Fprintf(w, "%.1f ms between two results at most", r.Max)
+	}
 	if r.Bytes > 0 {
 		fmt.Fprintf(w, ", %.1f MB/s", float64(r.Bytes)/r.Seconds/1e6)
 	}
@@ -99,8 +105,8 @@ func (p *program) benchPins(c *cli.Context) error {
 	return err
 }
 
-// benchBulk measures one bulk write. The times are those from one result to
-// the next.
+// benchBulk measures one bulk write. Its lines share the time of their chunks,
+// so only the longest wait for a result says something.
 func (p *program) benchBulk(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
@@ -132,6 +138,7 @@ func (p *program) benchBulk(c *cli.Context) error {
 		}
 		return nil
 	})
+	result.P50, result.P99 = 0, 0
 	if err == nil {
 		err = show(p, result, textBench)
 	}

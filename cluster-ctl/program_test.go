@@ -50,3 +50,16 @@ func TestProgressIsDrawnAside(t *testing.T) {
 		t.Errorf("no progress on the error stream: %q", errOut.String())
 	}
 }
+
+func TestTextOfBenchmarks(t *testing.T) {
+	for want, result := range map[string]benchResult{
+		"pins: 4 in 2.00 s with 64 clients: 2/s, p50 1.50 ms, p99 2.00 ms, max 3.0 ms\n":        {Name: "pins", Clients: 64, Count: 4, Seconds: 2, PerSecond: 2, P50: 1.5, P99: 2, Max: 3},
+		"bulk: 4 in 2.00 s with 1 client: 2/s, 3.0 ms between two results at most\n":            {Name: "bulk", Clients: 1, Count: 4, Seconds: 2, PerSecond: 2, Max: 3},
+		"add: 1 in 2.00 s with 1 client: 1/s, p50 2.00 ms, p99 2.00 ms, max 2.0 ms, 0.5 MB/s\n": {Name: "add", Clients: 1, Count: 1, Bytes: 1e6, Seconds: 2, PerSecond: 0.75, P50: 2, P99: 2, Max: 2},
+	} {
+		var out strings.Builder
+		if textBench(&out, result); out.String() != want {
+			t.Errorf("%q, not %q", out.String(), want)
+		}
+	}
+}
