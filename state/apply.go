@@ -57,6 +57,11 @@ func (p *Pinset) Apply(index uint64, commands [][]byte) ([]any, error) {
 		return results, nil
 	}
 	if err := p.apply(g, index, commands, results); err != nil {
+		// After a failed write of Pebble's background the fence lets it believe
+		// that all is well, and what was read meanwhile may not be there.
+		if failed := g.fence.Err(); failed != nil {
+			err = failed
+		}
 		p.broken = fmt.Errorf("apply log entry %d: %w", index, err)
 		return nil, p.broken
 	}
