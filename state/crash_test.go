@@ -352,3 +352,43 @@ func TestNothingRunsAfterClose(t *testing.T) {
 		}
 	})
 }
+
+// A write of Pebble's background fails while an Apply reads: what it reads may
+// be nonsense by then, but the cause that is told is the disk's.
+func TestFailedWriteDuringRead(t *testing.T) {
+	mem := vfs.NewMem()
+	const dir, pins = "data/pinset", 200
+	entry := func(n int, expect uint64) [][]byte {
+		pin := testPin(n, testPeer(1))
+		pin.Metadata = map[string]string{"filler": strings.Repeat(fmt.Sprint("a block of its own ", n), 1_000)}
+		return [][]byte{state.PinCommand{Pin: pin, Expect: expect, At: epoch, RequestID: fmt.Sprint(n, expect)}.Encode()}
+	}
+	p, err := state.Open(mem, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range pins {
+		if _, err := p.Apply(uint64(n+1), entry(n, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(p.Compact(t.Context()), p.Close()); err != nil {
+		t.Fatal(err)
+	}
+	reading := false
+	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if reading && op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, ".sst") {
+			p.FailDisk(errorfs.ErrInjected)
+			return errors.New("nonsense")
+		}
+		return nil
+	}))
+	if p, err = state.Open(fs, dir); err != nil {
+		t.Fatal(err)
+	}
+	reading = true
+	if _, err := p.Apply(pins+1, entry(pins/2, pins/2+1)); !errors.Is(err, errorfs.ErrInjected) {
+		t.Errorf("Apply says %v", err)
+	}
+	_ = p.Close()
+}

@@ -14,3 +14,6 @@ func (p *Pinset) SetLimits(requests, changes, indexes uint64, tokens int) {
 
 // SetNarrow lets a test reach the limit of what is sorted in memory sooner.
 func (p *Pinset) SetNarrow(keys int) { p.narrow = keys }
+
+// FailDisk makes the database's disk fail, as a write in the background does.
+func (p *Pinset) FailDisk(err error) { p.gen.fence.Fail(err) }
