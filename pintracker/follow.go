@@ -100,7 +100,7 @@ func (t *Tracker) diffs(ctx context.Context) error {
 func (t *Tracker) diff(ctx context.Context) error {
 	records := &walk{store: t.store, read: t.present}
 	t.mu.Lock()
-	t.store.present.begin(t.store.records())
+	t.store.present.begin(t.store.records(api.StatusUndefined))
 	t.mu.Unlock()
 	differ := make(map[string]bool, chunk)
 	add := func(key string) error {
@@ -239,7 +239,7 @@ func (t *Tracker) look(keys map[string]bool, index uint64) error {
 	if err := b.commit(); err != nil {
 		return err
 	}
-	if t.store.present.stale(t.store.records()) {
+	if t.store.present.stale(t.store.records(api.StatusUndefined)) {
 		t.store.present = presence{}
 		wake(t.wakeDiff) // it reads all records
 	}

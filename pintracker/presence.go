@@ -15,7 +15,7 @@ import (
 // filled again. It is guarded by Tracker.mu.
 type presence struct {
 	seed   maphash.Seed
-	layers []*blobloom.Filter // each twice as large as the one before
+	layers []*blobloom.Filter // each twice as large as those before together
 	room   uint64             // how many CIDs the last layer shall still take
 	added  uint64
 	whole  bool // every record is in it

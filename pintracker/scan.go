@@ -52,19 +52,7 @@ func (s *store) page(filter api.TrackerStatus, after string, limit int) (out []e
 // mostly says that a filter selects so much that reading all records is
 // cheaper than looking up each one that the index names.
 func (s *store) mostly(filter api.TrackerStatus) bool {
-	if filter == api.StatusUndefined {
-		return true
-	}
-	var selected, all uint64
-	s.counting.Lock()
-	defer s.counting.Unlock()
-	for i, n := range s.counts {
-		all += n
-		if filter&(1<<i) != 0 {
-			selected += n
-		}
-	}
-	return selected > all/4*3
+	return filter == api.StatusUndefined || s.records(filter) > s.records(api.StatusUndefined)/4*3
 }
 
 func (s *store) pageRecords(filter api.TrackerStatus, after string, limit int) (out []entry, err error) {

@@ -180,12 +180,14 @@ func (s *store) close() error {
 	return nil
 }
 
-// records is how many there are.
-func (s *store) records() (n uint64) {
+// records is how many match the filter; StatusUndefined counts all.
+func (s *store) records(filter api.TrackerStatus) (n uint64) {
 	s.counting.Lock()
 	defer s.counting.Unlock()
-	for _, count := range s.counts {
-		n += count
+	for i, count := range s.counts {
+		if filter == api.StatusUndefined || filter&(1<<i) != 0 {
+			n += count
+		}
 	}
 	return n
 }
