@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -375,9 +376,9 @@ func TestFailedWriteDuringRead(t *testing.T) {
 	if err := errors.Join(p.Compact(t.Context()), p.Close()); err != nil {
 		t.Fatal(err)
 	}
-	reading := false
+	var failing atomic.Pointer[state.Pinset] // Pebble reads tables in the background too
 	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if reading && op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, ".sst") {
+		if p := failing.Load(); p != nil && op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, ".sst") {
 			p.FailDisk(errorfs.ErrInjected)
 			return errors.New("nonsense")
 		}
@@ -386,7 +387,7 @@ func TestFailedWriteDuringRead(t *testing.T) {
 	if p, err = state.Open(fs, dir); err != nil {
 		t.Fatal(err)
 	}
-	reading = true
+	failing.Store(p)
 	if _, err := p.Apply(pins+1, entry(pins/2, pins/2+1)); !errors.Is(err, errorfs.ErrInjected) {
 		t.Errorf("Apply says %v", err)
 	}
