@@ -52,7 +52,7 @@ func (b *batch) put(cid string, old, rec *record) error {
 		b.place[rec.class] = true
 		errs = append(errs, b.b.Set(b.queueKey(rec, cid), nil, nil))
 	}
-	b.s.present.add(cid)
+	b.s.present.Add(cid)
 	b.index = max(b.index, rec.revision)
 	b.value = rec.encode(b.value[:0])
 	return errors.Join(append(errs, b.b.Set(b.recordKey(cid), b.value, nil))...)

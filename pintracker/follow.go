@@ -3,8 +3,8 @@ package pintracker
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
+	"strings"
 
 	"github.com/ipfs/go-cid"
 
@@ -59,14 +59,14 @@ func (t *Tracker) follow(ctx context.Context, since uint64) error {
 		if !ok {
 			wake(t.wakeDiff)
 		}
-		seen := make(map[string]bool, min(len(changes), chunk))
+		seen := make([]cid.Cid, 0, min(len(changes), chunk))
 		for _, c := range changes {
 			since = max(since, c.Index)
-			seen[c.Cid.KeyString()] = true
-			if len(seen) == chunk {
+			if seen = append(seen, c.Cid.Cid); len(seen) == chunk {
 				if err := t.look(seen, since); err != nil {
 					return err
 				}
+				seen = seen[:0]
 			}
 		}
 		if err := t.look(seen, since); err != nil {
@@ -100,15 +100,23 @@ func (t *Tracker) diffs(ctx context.Context) error {
 func (t *Tracker) diff(ctx context.Context) error {
 	records := &walk{store: t.store, read: t.present}
 	t.mu.Lock()
-	t.store.present.begin(t.store.records(api.StatusUndefined))
+	t.store.present.Begin(t.store.records(api.StatusUndefined))
 	t.mu.Unlock()
-	differ := make(map[string]bool, chunk)
-	add := func(key string) error {
-		differ[key] = true
-		if len(differ) < chunk {
+	differ := make([]cid.Cid, 0, chunk)
+	add := func(c cid.Cid) error {
+		if differ = append(differ, c); len(differ) < chunk {
 			return nil
 		}
-		return t.look(differ, 0)
+		err := t.look(differ, 0)
+		differ = differ[:0]
+		return err
+	}
+	addKey := func(key string) error {
+		c, err := castKey(key)
+		if err != nil {
+			return err
+		}
+		return add(c)
 	}
 	rec, err := records.next()
 	if err != nil {
@@ -123,7 +131,7 @@ func (t *Tracker) diff(ctx context.Context) error {
 		}
 		key := pin.Cid.KeyString()
 		for rec != nil && rec.cid < key {
-			if err := add(rec.cid); err != nil {
+			if err := addKey(rec.cid); err != nil {
 				return err
 			}
 			if rec, err = records.next(); err != nil {
@@ -139,12 +147,12 @@ func (t *Tracker) diff(ctx context.Context) error {
 				continue
 			}
 		}
-		if err := add(key); err != nil {
+		if err := add(pin.Cid.Cid); err != nil {
 			return err
 		}
 	}
 	for rec != nil && ctx.Err() == nil {
-		if err := add(rec.cid); err != nil {
+		if err := addKey(rec.cid); err != nil {
 			return err
 		}
 		if rec, err = records.next(); err != nil {
@@ -153,7 +161,7 @@ func (t *Tracker) diff(ctx context.Context) error {
 	}
 	if ctx.Err() == nil {
 		t.mu.Lock()
-		t.store.present.complete()
+		t.store.present.Complete()
 		t.mu.Unlock()
 	}
 	return t.look(differ, 0)
@@ -164,7 +172,7 @@ func (t *Tracker) present(page []entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range page {
-		t.store.present.add(e.cid)
+		t.store.present.Add(e.cid)
 	}
 }
 
@@ -208,19 +216,12 @@ func (t *Tracker) same(rec record, pin api.Pin) bool {
 	return !change
 }
 
-// look makes the records of some CIDs what they must be, and clears the set.
-// index is the pinset's, or 0. Everything is read in the order of the keys, with
-// one iterator on either side: after a bulk write this is most of the work.
-func (t *Tracker) look(keys map[string]bool, index uint64) error {
-	sorted := slices.Sorted(maps.Keys(keys))
-	clear(keys)
-	cids := make([]cid.Cid, len(sorted))
-	for i, key := range sorted {
-		var err error
-		if cids[i], err = castKey(key); err != nil {
-			return err
-		}
-	}
+// look makes the records of some CIDs what they must be; it orders them. index
+// is the pinset's, or 0. Everything is read in the order of the keys, with one
+// iterator on either side: after a bulk write this is most of the work.
+func (t *Tracker) look(cids []cid.Cid, index uint64) error {
+	slices.SortFunc(cids, func(a, b cid.Cid) int { return strings.Compare(a.KeyString(), b.KeyString()) })
+	cids = slices.Compact(cids)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	pins, err := t.source.GetMany(cids)
@@ -229,9 +230,9 @@ func (t *Tracker) look(keys map[string]bool, index uint64) error {
 	}
 	b := t.store.batch()
 	b.index = index
-	err = t.store.each(sorted, func(i int, rec record, known bool) error {
+	err = t.store.each(cids, func(i int, rec record, known bool) error {
 		pin, wanted := t.asked(pins[i], pins[i].Revision != 0)
-		return t.converge(b, sorted[i], pin, wanted, rec, known)
+		return t.converge(b, cids[i].KeyString(), pin, wanted, rec, known)
 	})
 	if err != nil {
 		return err
@@ -239,8 +240,8 @@ func (t *Tracker) look(keys map[string]bool, index uint64) error {
 	if err := b.commit(); err != nil {
 		return err
 	}
-	if t.store.present.stale(t.store.records(api.StatusUndefined)) {
-		t.store.present = presence{}
+	if t.store.present.Stale(t.store.records(api.StatusUndefined)) {
+		t.store.present.Forget()
 		wake(t.wakeDiff) // it reads all records
 	}
 	wake(t.wakeFetch)

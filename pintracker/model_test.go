@@ -274,7 +274,7 @@ func (w *world) checkStore() {
 		w.t.Fatal(err)
 	}
 	for key := range records {
-		if !s.present.may(key) {
+		if !s.present.May(key) {
 			w.t.Errorf("a record of %x is said not to be", key)
 		}
 	}
@@ -312,7 +312,7 @@ func (w *world) checkEnd() {
 	time.Sleep(2 * time.Hour)
 	synctest.Wait()
 	w.checkStore()
-	if !w.tracker.store.present.whole {
+	if !w.tracker.store.present.Whole() {
 		w.t.Error("which records there are is not known")
 	}
 	want, said := map[string]api.PinMode{}, map[string]api.PinMode{}

@@ -143,7 +143,7 @@ func (t *Tracker) named(query api.StatusQuery, after string) func() ([]api.PinIn
 // failed before. It is false when there was nothing to recover.
 func (t *Tracker) Recover(c cid.Cid) (bool, error) {
 	key := c.KeyString()
-	if err := t.look(map[string]bool{key: true}, 0); err != nil {
+	if err := t.look([]cid.Cid{c}, 0); err != nil {
 		return false, err
 	}
 	t.mu.Lock()

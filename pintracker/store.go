@@ -11,9 +11,11 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/ipfs/go-cid"
 
 	"holdfast/api"
 	"holdfast/internal/fencefs"
+	"holdfast/internal/presence"
 )
 
 // The layout of the store. CIDs are in their bytes, so that all orders are the
@@ -63,7 +65,7 @@ type store struct {
 
 	placed [classes]bool // a place was given in the class since its queue was read; under Tracker.mu
 
-	present presence // which CIDs have a record; under Tracker.mu
+	present presence.Set // which CIDs have a record; under Tracker.mu
 
 	counting sync.Mutex
 	counts   [statusBits]uint64
@@ -71,14 +73,16 @@ type store struct {
 }
 
 // memTableBytes is how much is written between two flushes.
-const memTableBytes = 16 << 20
+const memTableBytes = 8 << 20
 
 func openStore(fs vfs.FS, dir string, cacheBytes int64, logger *slog.Logger) (*store, error) {
 	// Pebble takes what its memtables need, two of them as a rule, out of the cache.
 	cache := pebble.NewCache(cacheBytes + 2*memTableBytes)
 	defer cache.Unref()
 	disk := fencefs.New(fs, dir, "status store")
-	options := &pebble.Options{FS: disk, Cache: cache, MemTableSize: memTableBytes, L0CompactionThreshold: 4,
+	options := &pebble.Options{FS: disk, Cache: cache, MemTableSize: memTableBytes,
+		// As in the pinset: what is looked up most is not there, and known from memory.
+		L0CompactionThreshold: 8, L0StopWritesThreshold: 32,
 		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{logger, disk},
 		EventListener: &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) {
 			disk.Fail(fmt.Errorf("status store is corrupt: %w", info.Details))
@@ -219,20 +223,20 @@ func (s *store) read(key string) (record, bool, error) {
 const iterateFrom = 32
 
 // each calls fn with the records of CIDs, which are in order. Under Tracker.mu.
-func (s *store) each(keys []string, fn func(i int, rec record, known bool) error) error {
-	may := make([]bool, len(keys))
+func (s *store) each(cids []cid.Cid, fn func(i int, rec record, known bool) error) error {
+	may := make([]bool, len(cids))
 	n := 0
-	for i, c := range keys {
-		if may[i] = s.present.may(c); may[i] {
+	for i, c := range cids {
+		if may[i] = s.present.May(c.KeyString()); may[i] {
 			n++
 		}
 	}
 	lookUp := func(read func(string) (record, bool, error)) (err error) {
-		for i, c := range keys {
+		for i, c := range cids {
 			var rec record
 			known := false
 			if may[i] {
-				rec, known, err = read(c)
+				rec, known, err = read(c.KeyString())
 			}
 			if err == nil {
 				err = fn(i, rec, known)
@@ -257,8 +261,8 @@ func (s *store) each(keys []string, fn func(i int, rec record, known bool) error
 }
 
 // seek is read for those who have an iterator, and read in order.
-func (s *store) seek(it *pebble.Iterator, cid string) (record, bool, error) {
-	key := append([]byte{prefixRecord}, cid...)
+func (s *store) seek(it *pebble.Iterator, c string) (record, bool, error) {
+	key := append([]byte{prefixRecord}, c...)
 	if !it.SeekPrefixGE(key) || !bytes.Equal(it.Key(), key) {
 		return record{}, false, it.Error()
 	}
