@@ -61,6 +61,7 @@ type bulk struct {
 
 	busy    map[cid.Cid]*bulkChunk // who works on what; chunks that are done may be in it
 	running []*bulkChunk           // the same chunks
+	last    int                    // lines of the last chunk
 }
 
 // bulkLine is a line whose CID is known once ready is closed (nil: already).
@@ -138,8 +139,10 @@ func (b *bulk) form(ctx context.Context) {
 // goes along: each chunk costs every peer a sync, so full ones are cheaper, and
 // who sends one line at a time waits for nobody.
 func (b *bulk) gather(first *bulkLine) (chunk *bulkChunk, rest *bulkLine) {
-	chunk = &bulkChunk{done: make(chan struct{})}
-	own := map[cid.Cid]bool{}
+	// As many as the last time, most likely.
+	chunk = &bulkChunk{done: make(chan struct{}), lines: make([]api.BulkLine, 0, b.last), cids: make([]cid.Cid, 0, b.last)}
+	defer func() { b.last = len(chunk.lines) }()
+	own := make(map[cid.Cid]bool, b.last)
 	for line := first; line != nil; {
 		if len(chunk.lines) > 0 && !line.fits(chunk, own) {
 			return chunk, line
@@ -251,8 +254,8 @@ func (b *bulk) awaitOthers(chunk *bulkChunk) {
 func (k *bulkChunk) run(ctx context.Context, c *Cluster) {
 	defer close(k.done)
 	k.results = make([]api.BulkResult, len(k.lines))
-	var ask []api.BulkLine
-	var places []int
+	ask := k.lines[:0] // those that can be read
+	var places []int   // where their results belong
 	for i, line := range k.lines {
 		k.results[i] = api.BulkResult{Line: line.Line, Cid: line.Cid, Err: line.Err}
 		if line.Err == nil {
@@ -260,18 +263,23 @@ func (k *bulkChunk) run(ctx context.Context, c *Cluster) {
 			places = append(places, i)
 		}
 	}
+	k.lines = nil
 	if len(ask) == 0 {
 		return
 	}
 	got, err := c.BulkChunk(ctx, ask)
-	for j, i := range places {
-		if err != nil {
+	switch {
+	case err != nil:
+		for _, i := range places {
 			k.results[i].Err = api.AsError(err)
-			continue
 		}
-		k.results[i] = got[j]
+	case len(got) == len(k.results):
+		k.results = got
+	default:
+		for j, i := range places {
+			k.results[i] = got[j]
+		}
 	}
-	k.lines = nil
 }
 
 // doubt makes the refusals of a chunk that was sent before unknown outcomes:

@@ -145,7 +145,7 @@ func (d *bulkDecision) propose(ctx context.Context, lines []int, commands [][]by
 	}
 	d.logged = true
 	for k, i := range lines {
-		result, ok := values[k].(state.Result)
+		result, ok := values[k].(*state.Result)
 		switch {
 		case !ok:
 			return nil, api.Errorf(api.CodeInternal, "the log answered %T to a command", values[k])
@@ -154,7 +154,10 @@ func (d *bulkDecision) propose(ctx context.Context, lines []int, commands [][]by
 		case result.Err != nil:
 			d.results[i].Err = result.Err
 		default:
-			d.results[i].Pin, d.results[i].Index = result.Pin, result.Index
+			if d.results[i].Pin, err = result.Pin(); err != nil {
+				return nil, err
+			}
+			d.results[i].Index = result.Index
 		}
 	}
 	return again, nil

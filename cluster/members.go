@@ -75,9 +75,9 @@ func (c *Cluster) admit(ctx context.Context, req api.JoinRequest) (api.JoinReply
 }
 
 // proposeHere proposes a command if this peer is the leader.
-func (c *Cluster) proposeHere(ctx context.Context, cmd command) (state.Result, error) {
+func (c *Cluster) proposeHere(ctx context.Context, cmd command) (*state.Result, error) {
 	if !c.log.IsLeader() {
-		return state.Result{}, api.Errorf(api.CodeNoLeader, "this peer is not the leader")
+		return nil, api.Errorf(api.CodeNoLeader, "this peer is not the leader")
 	}
 	return c.propose(ctx, cmd)
 }

@@ -135,26 +135,27 @@ func (c *Cluster) decide(ctx context.Context, subject string, next func(context.
 		if err != nil {
 			return api.PinResult{}, err
 		}
-		return api.PinResult{Pin: result.Pin, Index: result.Index}, nil
+		pin, err := result.Pin()
+		return api.PinResult{Pin: pin, Index: result.Index}, err
 	}
 	return api.PinResult{}, api.Errorf(api.CodeConflict, "others keep changing this pin; request %s was decided %d times in vain, try again", subject, maxRedecisions)
 }
 
 // propose puts one command into the log and returns its result.
-func (c *Cluster) propose(ctx context.Context, cmd command) (state.Result, error) {
+func (c *Cluster) propose(ctx context.Context, cmd command) (*state.Result, error) {
 	if err := c.allowed(cmd); err != nil {
-		return state.Result{}, err
+		return nil, err
 	}
 	index, value, err := c.log.Propose(ctx, cmd.Encode())
 	if err != nil {
-		return state.Result{}, err
+		return nil, err
 	}
-	result, ok := value.(state.Result)
+	result, ok := value.(*state.Result)
 	if !ok {
-		return state.Result{}, api.Errorf(api.CodeInternal, "the log answered %T to a command", value)
+		return nil, api.Errorf(api.CodeInternal, "the log answered %T to a command", value)
 	}
 	if result.Err != nil {
-		return result, result.Err
+		return nil, result.Err
 	}
 	if result.Index == 0 {
 		result.Index = index

@@ -54,6 +54,7 @@ type Config struct {
 const (
 	queueLength     = 4096 // proposals that wait before Propose blocks
 	entriesInFlight = 4    // entries that wait for their commit before the next is made
+	entriesCached   = 16   // entries kept in memory, up to 8 MiB: each is read for every follower and once to be applied
 	transferTimeout = time.Second
 	failureGrace    = 2 * time.Second // after a failure, for raft's main goroutine to show that it lives
 	retainSnapshots = 2

@@ -83,6 +83,10 @@ func New(config Config, deps Deps) (*Log, error) {
 	if deps.Machine == nil || deps.Transport == nil || deps.Logs == nil || deps.Stable == nil || deps.FS == nil {
 		return nil, errors.New("configure consensus: a machine, a transport, two stores and a file system are needed")
 	}
+	recent, err := raft.NewLogCache(entriesCached, deps.Logs)
+	if err != nil {
+		return nil, fmt.Errorf("configure consensus: %w", err)
+	}
 	logger := orDiscard(deps.Logger)
 	l := &Log{
 		config: config, deps: deps, logger: logger,
@@ -98,7 +102,7 @@ func New(config Config, deps Deps) (*Log, error) {
 		done:      make(chan struct{}),
 		failed:    make(chan struct{}),
 	}
-	l.logs = &fencedLogs{LogStore: deps.Logs, fatal: l.fail}
+	l.logs = &fencedLogs{LogStore: recent, fatal: l.fail}
 	return l, nil
 }
 

@@ -1,8 +1,6 @@
 package state
 
 import (
-	"bytes"
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -30,7 +28,7 @@ type limits struct {
 // theLimits take some 15 MB for requests and 10 MB for changes.
 var theLimits = limits{requests: 100_000, changes: 250_000, indexes: 100_000, tokens: 1_000}
 
-// Apply carries out the commands of one log entry and returns one Result each,
+// Apply carries out the commands of one log entry and returns one *Result each,
 // in their order; later commands see what earlier ones did. An index that was
 // applied before is skipped, with empty results: that is the log being
 // replayed after a start.
@@ -49,14 +47,15 @@ func (p *Pinset) Apply(index uint64, commands [][]byte) ([]any, error) {
 		return nil, err
 	}
 	defer p.release(g)
+	all := make([]Result, len(commands))
 	results := make([]any, len(commands))
+	for i := range all {
+		results[i] = &all[i]
+	}
 	if index <= g.meta.Applied {
-		for i := range results {
-			results[i] = Result{}
-		}
 		return results, nil
 	}
-	if err := p.apply(g, index, commands, results); err != nil {
+	if err := p.apply(g, index, commands, all); err != nil {
 		// After a failed write of Pebble's background the fence lets it believe
 		// that all is well, and what was read meanwhile may not be there.
 		if failed := g.fence.Err(); failed != nil {
@@ -69,7 +68,7 @@ func (p *Pinset) Apply(index uint64, commands [][]byte) ([]any, error) {
 	return results, nil
 }
 
-func (p *Pinset) apply(g *generation, index uint64, commands [][]byte, results []any) error {
+func (p *Pinset) apply(g *generation, index uint64, commands [][]byte, results []Result) error {
 	if err := g.fence.Err(); err != nil {
 		return err
 	}
@@ -83,11 +82,12 @@ func (p *Pinset) apply(g *generation, index uint64, commands [][]byte, results [
 			return fmt.Errorf("command %d: %w", i, err)
 		}
 	}
-	if err := t.prefetch(decoded); err != nil {
+	subjects, err := t.subjects(decoded)
+	if err != nil {
 		return err
 	}
 	for i, command := range decoded {
-		result, err := t.run(command)
+		result, err := t.run(command, subjects[i])
 		if err != nil {
 			return fmt.Errorf("command %d: %w", i, err)
 		}
@@ -99,7 +99,14 @@ func (p *Pinset) apply(g *generation, index uint64, commands [][]byte, results [
 	if err := t.finish(); err != nil {
 		return err
 	}
-	return t.commit()
+	if err := t.commit(); err != nil {
+		return err
+	}
+	p.lookedUp(g, t.missed)
+	if g.present.stale(t.meta.Pins) {
+		p.wakeSurvey()
+	}
+	return nil
 }
 
 // tx is one Apply: its writes gathered in a batch, and what later commands of
@@ -111,45 +118,40 @@ type tx struct {
 	known  uint32 // version of commands
 	batch  *pebble.Batch
 
-	// values holds the pins that were read ahead or written, by key. nil: there is
-	// none. (An indexed batch would sort every key, also those that nobody reads.)
-	values map[string][]byte
+	memory    // copies of the generation's, made when they are first written
+	peers     []peer.ID
+	numbers   map[peer.ID]uint32 // given in this tx
+	counted   map[uint32]bool    // peers whose count changed
+	changes   []*subject         // pins, in the order of their first change
+	announced map[peer.ID][]byte // members written in this tx, as they are stored
 
-	memory  // copies of the generation's, made when they are first written
-	peers   []peer.ID
-	numbers map[peer.ID]uint32 // given in this tx
-	counted map[uint32]bool    // peers whose count changed
-	changes [][]byte           // CIDs, in the order of their first change
-	seen    map[string]bool    // the same CIDs
+	missed int // pins that were looked up and not found
 
 	before, now indexKeys // of one pin; kept for their memory
 
-	requests   map[request]int // seen first in this tx → position in outcomes
-	requestIDs []byte          // the same ids, in their order
-	outcomes   statepb.Outcomes
-	forgotten  []request
+	requestIDs []byte           // seen first in this tx
+	outcomes   statepb.Outcomes // of these, in their order
 
 	ownMembers, ownTokens bool // the maps are copies already
 }
 
 func newTx(g *generation, index uint64, limits limits) *tx {
-	t := &tx{g: g, index: index, limits: limits, batch: g.db.NewBatch(), values: map[string][]byte{}, memory: g.memory,
-		peers: *g.peers.Load(), counted: map[uint32]bool{}, seen: map[string]bool{}}
+	t := &tx{g: g, index: index, limits: limits, batch: g.db.NewBatch(), memory: g.memory,
+		peers: *g.peers.Load(), counted: map[uint32]bool{}, announced: map[peer.ID][]byte{}}
 	t.meta = proto.Clone(g.meta).(*statepb.Meta)
 	t.peerPins = map[uint32]uint64{}
-	t.requests = map[request]int{}
 	return t
 }
 
-func (t *tx) run(c *statepb.Command) (Result, error) {
+func (t *tx) run(c *statepb.Command, s *subject) (Result, error) {
 	if allowed := t.version(); c.Version > allowed {
 		return Result{}, fmt.Errorf("command has version %d, this cluster has agreed on versions up to %d", c.Version, allowed)
 	}
 	switch op := c.Op.(type) {
 	case *statepb.Command_Pin:
-		return t.pin(op.Pin)
+		return t.pin(op.Pin, s)
 	case *statepb.Command_Unpin:
-		return t.unpin(op.Unpin)
+		return t.unpin(op.Unpin, s)
 	case *statepb.Command_PutMember:
 		return t.putMember(op.PutMember)
 	case *statepb.Command_RemoveMember:
@@ -168,71 +170,16 @@ func (t *tx) run(c *statepb.Command) (Result, error) {
 	return Result{}, fmt.Errorf("command has no operation that this program knows")
 }
 
-// prefetch reads the pins that the commands speak of in the order of their
-// keys. One iterator that only moves forward finds them, or that there are
-// none, in a fraction of the time of single reads.
-func (t *tx) prefetch(commands []*statepb.Command) error {
-	if len(commands) < prefetchFrom {
-		return nil
-	}
-	keys := make([][]byte, 0, len(commands))
-	for _, c := range commands {
-		if data := cmp.Or(string(c.GetPin().GetPin().GetCid()), string(c.GetUnpin().GetCid())); data != "" {
-			keys = append(keys, pinKey([]byte(data)))
-		}
-	}
-	slices.SortFunc(keys, bytes.Compare)
-	it, err := t.g.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
-	if err != nil {
-		return fmt.Errorf("read pins: %w", err)
-	}
-	for _, key := range keys {
-		var value []byte
-		if it.SeekPrefixGE(key) && bytes.Equal(it.Key(), key) {
-			found, err := it.ValueAndErr()
-			if err != nil {
-				return errors.Join(fmt.Errorf("read pins: %w", err), it.Close())
-			}
-			value = append(make([]byte, 0, len(found)), found...)
-		}
-		t.values[string(key)] = value
-	}
-	return errors.Join(it.Error(), it.Close())
-}
-
-// prefetchFrom is the number of commands from which an iterator is worth its
-// making.
-const prefetchFrom = 32
-
-// get reads a value as earlier commands of this tx left it.
-func (t *tx) get(key []byte) ([]byte, bool, error) {
-	if value, written := t.values[string(key)]; written {
-		return value, value != nil, nil
-	}
-	return get(t.g.db, key)
-}
-
-// set writes a value that later commands may read; it must not be nil.
-func (t *tx) set(key, value []byte) error {
-	t.values[string(key)] = value
-	return t.batch.Set(key, value, nil)
-}
-
-// drop deletes a value that later commands may read.
-func (t *tx) drop(key []byte) error {
-	t.values[string(key)] = nil
-	return t.batch.Delete(key, nil)
-}
-
 // number returns the number of a peer in the peer table, giving it the next
 // one if it has none.
-func (t *tx) number(id peer.ID) (uint32, error) {
-	if n, ok := t.g.numbers[id]; ok {
+func (t *tx) number(data []byte) (uint32, error) {
+	if n, ok := t.g.numbers[peer.ID(data)]; ok {
 		return n, nil
 	}
-	if n, ok := t.numbers[id]; ok {
+	if n, ok := t.numbers[peer.ID(data)]; ok {
 		return n, nil
 	}
+	id := peer.ID(data)
 	if t.numbers == nil {
 		t.numbers = map[peer.ID]uint32{}
 		t.peers = slices.Clone(t.peers)
@@ -253,10 +200,10 @@ func (t *tx) count(number uint32, by int) {
 }
 
 // changed notes that a pin was written or removed.
-func (t *tx) changed(c []byte) {
-	if !t.seen[string(c)] {
-		t.seen[string(c)] = true
-		t.changes = append(t.changes, c)
+func (t *tx) changed(s *subject) {
+	if !s.changed {
+		s.changed = true
+		t.changes = append(t.changes, s)
 	}
 }
 
@@ -269,7 +216,11 @@ func (t *tx) finish() error {
 		}
 	}
 	if len(t.changes) > 0 {
-		value := marshal(&statepb.Changes{Cids: t.changes})
+		changes := &statepb.Changes{Cids: make([][]byte, len(t.changes))}
+		for i, s := range t.changes {
+			changes.Cids[i] = s.bytes()
+		}
+		value := marshal(changes)
 		if err := t.batch.Set(indexKey(prefixChange, t.index), value, nil); err != nil {
 			return err
 		}
@@ -301,7 +252,7 @@ func (t *tx) trimChanges() error {
 			return false, nil
 		}
 		changes := &statepb.Changes{}
-		if err := proto.Unmarshal(value, changes); err != nil {
+		if err := changes.UnmarshalVTUnsafe(value); err != nil {
 			return false, err
 		}
 		t.meta.Changes -= uint64(len(changes.Cids))
@@ -348,11 +299,11 @@ func (t *tx) commit() error {
 	// Readers may meet a new peer number as soon as the batch is in.
 	g.peers.Store(&t.peers)
 	maps.Copy(g.numbers, t.numbers)
-	t.publishRequests()
 	sync := pebble.NoSync
 	if t.ownMembers {
 		sync = pebble.Sync
 	}
+	g.present.add(t.changes)
 	if err := t.batch.Commit(sync); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
@@ -362,9 +313,8 @@ func (t *tx) commit() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	maps.Copy(g.peerPins, t.peerPins)
-	for _, c := range t.changes {
-		key := string(pinKey(c))
-		g.recent.put(key, t.values[key])
+	for _, s := range t.changes {
+		g.recent.put(s.c.KeyString(), s.value)
 	}
 	g.meta, g.cluster, g.members, g.tokens = t.meta, t.cluster, t.members, t.tokens
 	return nil

@@ -40,7 +40,13 @@ func (t *tx) writeMember(member api.Member, in *statepb.Member) error {
 	member.Role, in.Role = known.Role, roleNumbers[known.Role]
 	t.copyMembers()
 	t.members[member.ID] = member
-	return t.set(memberKey(member.ID), marshal(in))
+	return t.setMember(member.ID, marshal(in))
+}
+
+// setMember writes a member as it is stored.
+func (t *tx) setMember(id peer.ID, value []byte) error {
+	t.announced[id] = value
+	return t.batch.Set(memberKey(id), value, nil)
 }
 
 // copyMembers makes the map of members this tx's own: readers may be looking
@@ -61,7 +67,7 @@ func (t *tx) removeMember(op *statepb.RemoveMemberOp) (Result, error) {
 	}
 	t.copyMembers()
 	delete(t.members, id)
-	t.values[string(memberKey(id))] = nil
+	delete(t.announced, id)
 	return Result{}, t.batch.Delete(memberKey(id), nil)
 }
 

@@ -6,7 +6,6 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"google.golang.org/protobuf/proto"
 
 	"holdfast/api"
 	"holdfast/state/statepb"
@@ -14,19 +13,15 @@ import (
 
 // pin stores a pin. Nothing of the options is checked against limits here:
 // limits may change between versions, and then peers would disagree.
-func (t *tx) pin(op *statepb.PinOp) (Result, error) {
-	c, err := cid.Cast(op.Pin.Cid)
-	if err != nil {
-		return refuse(api.CodeInvalid, "cannot pin what has no valid CID: %w", err), nil
+func (t *tx) pin(op *statepb.PinOp, s *subject) (Result, error) {
+	if s.invalid != nil {
+		return refuse(api.CodeInvalid, "cannot pin what has no valid CID: %w", s.invalid), nil
 	}
+	c := s.c
 	if first, repeated, err := t.repeat(op.Request, c, false); repeated || err != nil {
 		return first, err
 	}
-	var old *statepb.Pin
-	value, found, err := t.get(pinKey(c.Bytes()))
-	if found && err == nil {
-		old, err = decodeStored(c, value)
-	}
+	old, err := t.stored(s)
 	if err != nil {
 		return Result{}, err
 	}
@@ -43,51 +38,42 @@ func (t *tx) pin(op *statepb.PinOp) (Result, error) {
 	if len(next.Holders) == 0 && next.ReplicationMin != api.Everywhere {
 		return refuse(api.CodeInvalid, "pin %s is allocated to no peer", c), nil
 	}
-	result, err := pinFromProto(c, next, t.peers)
-	if err != nil {
+	if err := checkKinds(next); err != nil {
+		return Result{}, fmt.Errorf("pin %s: %w", c, err)
+	}
+	if err := t.replace(s, old, next); err != nil {
 		return Result{}, err
 	}
-	if err := t.replace(c.Bytes(), old, next); err != nil {
-		return Result{}, err
-	}
-	value = marshal(next)
-	t.remember(op.Request, &statepb.Outcome{Cid: c.Bytes(), Pin: value})
-	return Result{Pin: result}, t.set(pinKey(c.Bytes()), value)
+	value := marshal(next)
+	t.remember(op.Request, &statepb.Outcome{Cid: s.bytes(), Pin: value})
+	return t.success(c, next), t.set(s, value)
 }
 
 // unpin removes a pin.
-func (t *tx) unpin(op *statepb.UnpinOp) (Result, error) {
-	c, err := cid.Cast(op.Cid)
-	if err != nil {
-		return refuse(api.CodeInvalid, "cannot unpin what has no valid CID: %w", err), nil
+func (t *tx) unpin(op *statepb.UnpinOp, s *subject) (Result, error) {
+	if s.invalid != nil {
+		return refuse(api.CodeInvalid, "cannot unpin what has no valid CID: %w", s.invalid), nil
 	}
+	c := s.c
 	if first, repeated, err := t.repeat(op.Request, c, true); repeated || err != nil {
 		return first, err
 	}
-	value, found, err := t.get(pinKey(c.Bytes()))
+	old, err := t.stored(s)
 	if err != nil {
 		return Result{}, err
 	}
-	if !found {
-		t.remember(op.Request, &statepb.Outcome{Cid: c.Bytes(), Unpin: true, NotFound: true})
+	if old == nil {
+		t.remember(op.Request, &statepb.Outcome{Cid: s.bytes(), Unpin: true, NotFound: true})
 		return notPinned(c), nil
-	}
-	old, err := decodeStored(c, value)
-	if err != nil {
-		return Result{}, err
 	}
 	if old.Revision != op.Expect {
 		return t.conflict(c, op.Expect, old.Revision), nil
 	}
-	result, err := pinFromProto(c, old, t.peers)
-	if err != nil {
+	if err := t.replace(s, old, nil); err != nil {
 		return Result{}, err
 	}
-	if err := t.replace(c.Bytes(), old, nil); err != nil {
-		return Result{}, err
-	}
-	t.remember(op.Request, &statepb.Outcome{Cid: c.Bytes(), Unpin: true, Pin: value})
-	return Result{Pin: result}, t.drop(pinKey(c.Bytes()))
+	t.remember(op.Request, &statepb.Outcome{Cid: s.bytes(), Unpin: true, Pin: s.value})
+	return t.success(c, old), t.drop(s)
 }
 
 func notPinned(c cid.Cid) Result {
@@ -98,12 +84,29 @@ func (t *tx) conflict(c cid.Cid, expect, got uint64) Result {
 	return refuse(api.CodeConflict, "pin %s was changed meanwhile: it is at revision %d, the decision was made on %d", c, got, expect)
 }
 
-func decodeStored(c cid.Cid, value []byte) (*statepb.Pin, error) {
+// success is the result of a command that stored or removed a pin.
+func (t *tx) success(c cid.Cid, pin *statepb.Pin) Result {
+	return Result{cid: c, pin: pin, peers: t.peers}
+}
+
+// decodeStored reads a pin; it shares the memory of value.
+func decodeStored(c, value []byte) (*statepb.Pin, error) {
 	pin := &statepb.Pin{}
-	if err := proto.Unmarshal(value, pin); err != nil {
-		return nil, fmt.Errorf("decode pin %s: %w", c, err)
+	if err := pin.UnmarshalVTUnsafe(value); err != nil {
+		return nil, fmt.Errorf("decode pin %x: %w", c, err)
 	}
 	return pin, nil
+}
+
+// checkKinds fails for what a newer program may have meant.
+func checkKinds(pin *statepb.Pin) error {
+	if _, known := typeNames[pin.Type]; !known {
+		return fmt.Errorf("unknown type %d", pin.Type)
+	}
+	if pin.Mode != statepb.Mode_RECURSIVE && pin.Mode != statepb.Mode_DIRECT {
+		return fmt.Errorf("unknown mode %d", pin.Mode)
+	}
+	return nil
 }
 
 // checkForms checks what must be readable later. It refuses, because a fatal
@@ -130,8 +133,9 @@ func (t *tx) storedForm(op *statepb.PinOp) (*statepb.Pin, error) {
 	pin := op.Pin
 	pin.Holders = nil
 	if pin.ReplicationMin != api.Everywhere {
+		pin.Holders = make([]uint32, 0, len(pin.Allocations))
 		for _, data := range pin.Allocations {
-			number, err := t.number(peer.ID(data))
+			number, err := t.number(data)
 			if err != nil {
 				return nil, err
 			}
@@ -149,8 +153,8 @@ func (t *tx) storedForm(op *statepb.PinOp) (*statepb.Pin, error) {
 
 // replace brings indexes and counters from the old value of a pin to the next;
 // nil stands for none.
-func (t *tx) replace(c []byte, old, next *statepb.Pin) error {
-	t.changed(c)
+func (t *tx) replace(s *subject, old, next *statepb.Pin) error {
+	t.changed(s)
 	for _, number := range indexed(old) {
 		t.countPin(number, -1)
 	}
@@ -165,8 +169,8 @@ func (t *tx) replace(c []byte, old, next *statepb.Pin) error {
 		t.meta.Pins++
 		t.meta.Types[next.Type]++
 	}
-	t.before.fill(c, old)
-	t.now.fill(c, next)
+	t.before.fill(s.bytes(), old)
+	t.now.fill(s.bytes(), next)
 	return t.before.replaceBy(&t.now, t.batch)
 }
 

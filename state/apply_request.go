@@ -7,7 +7,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
-	"google.golang.org/protobuf/proto"
 
 	"holdfast/api"
 	"holdfast/state/statepb"
@@ -37,20 +36,16 @@ func (t *tx) repeat(id []byte, c cid.Cid, unpin bool) (Result, bool, error) {
 	if first == nil || err != nil {
 		return Result{}, false, err
 	}
-	if string(first.Cid) != string(c.Bytes()) || first.Unpin != unpin {
+	if string(first.Cid) != c.KeyString() || first.Unpin != unpin {
 		return refuse(api.CodeInvalid, "the request id was used before, for another request; use a new one"), true, nil
 	}
-	result := Result{}
-	if first.NotFound {
-		result = notPinned(c)
-	} else {
-		pin, err := decodeStored(c, first.Pin)
+	result := notPinned(c)
+	if !first.NotFound {
+		pin, err := decodeStored(first.Cid, first.Pin)
 		if err != nil {
 			return Result{}, false, err
 		}
-		if result.Pin, err = pinFromProto(c, pin, t.peers); err != nil {
-			return Result{}, false, err
-		}
+		result = t.success(c, pin)
 	}
 	result.Index, result.Repeat = index, true
 	return result, true, nil
@@ -58,19 +53,19 @@ func (t *tx) repeat(id []byte, c cid.Cid, unpin bool) (Result, bool, error) {
 
 // outcome returns what became of a request and when, or nil.
 func (t *tx) outcome(id request) (*statepb.Outcome, uint64, error) {
-	if position, ok := t.requests[id]; ok {
-		return t.outcomes.Outcomes[position], t.index, nil
-	}
 	at, ok := t.g.requests[id]
 	if !ok {
 		return nil, 0, nil
+	}
+	if at.index == t.index {
+		return t.outcomes.Outcomes[at.position], t.index, nil
 	}
 	value, _, err := get(t.g.db, indexKey(prefixOutcomes, at.index))
 	if err != nil {
 		return nil, 0, err
 	}
 	outcomes := &statepb.Outcomes{}
-	if err := proto.Unmarshal(value, outcomes); err != nil {
+	if err := outcomes.UnmarshalVTUnsafe(value); err != nil {
 		return nil, 0, fmt.Errorf("decode outcomes of %d: %w", at.index, err)
 	}
 	if at.position >= len(outcomes.Outcomes) {
@@ -79,10 +74,11 @@ func (t *tx) outcome(id request) (*statepb.Outcome, uint64, error) {
 	return outcomes.Outcomes[at.position], at.index, nil
 }
 
-// remember keeps the outcome of a request, if it has an id.
+// remember keeps the outcome of a request, if it has an id. The generation knows
+// it at once: should this tx fail, nothing further is applied to it.
 func (t *tx) remember(id []byte, outcome *statepb.Outcome) {
 	if len(id) > 0 {
-		t.requests[request(id)] = len(t.outcomes.Outcomes)
+		t.g.requests[request(id)] = seenAt{index: t.index, position: len(t.outcomes.Outcomes)}
 		t.requestIDs = append(t.requestIDs, id...)
 		t.outcomes.Outcomes = append(t.outcomes.Outcomes, outcome)
 	}
@@ -91,7 +87,7 @@ func (t *tx) remember(id []byte, outcome *statepb.Outcome) {
 // writeRequests writes what was remembered, under one key for all ids and one
 // for all outcomes, and forgets the oldest entries when there are too many.
 func (t *tx) writeRequests() error {
-	if len(t.requests) == 0 {
+	if len(t.outcomes.Outcomes) == 0 {
 		return nil
 	}
 	if err := t.batch.Set(indexKey(prefixRequests, t.index), t.requestIDs, nil); err != nil {
@@ -100,7 +96,7 @@ func (t *tx) writeRequests() error {
 	if err := t.batch.Set(indexKey(prefixOutcomes, t.index), marshal(&t.outcomes), nil); err != nil {
 		return err
 	}
-	t.meta.Requests += uint64(len(t.requests))
+	t.meta.Requests += uint64(len(t.outcomes.Outcomes))
 	if t.meta.Requests <= t.limits.requests+t.limits.requests/trimSlack {
 		return nil
 	}
@@ -110,23 +106,13 @@ func (t *tx) writeRequests() error {
 			return false, nil // the last so many are kept, whatever came with them
 		}
 		for id := range slices.Chunk(value, requestIDBytes) {
-			t.forgotten = append(t.forgotten, request(id))
+			delete(t.g.requests, request(id))
 		}
 		t.meta.Requests -= count
 		t.meta.RequestFloor = index
 		return true, t.batch.Delete(indexKey(prefixOutcomes, index), nil)
 	})
 	return err
-}
-
-// publishRequests brings the memory of the generation to what was committed.
-func (t *tx) publishRequests() {
-	for _, id := range t.forgotten {
-		delete(t.g.requests, id)
-	}
-	for id, position := range t.requests {
-		t.g.requests[id] = seenAt{index: t.index, position: position}
-	}
 }
 
 // loadRequests reads the ids that are remembered, at most some more than

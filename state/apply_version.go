@@ -59,9 +59,11 @@ func (t *tx) setRole(op *statepb.SetRoleOp) (Result, error) {
 		return refuse(api.CodeNotFound, "%s is not a member of this cluster", id), nil
 	}
 	// The stored form may hold what this version cannot read; it stays.
-	value, _, err := t.get(memberKey(id))
-	if err != nil {
-		return Result{}, err
+	value, written := t.announced[id]
+	if !written {
+		if value, _, err = get(t.g.db, memberKey(id)); err != nil {
+			return Result{}, err
+		}
 	}
 	stored := &statepb.Member{}
 	if err := proto.Unmarshal(value, stored); err != nil {
@@ -70,7 +72,7 @@ func (t *tx) setRole(op *statepb.SetRoleOp) (Result, error) {
 	member.Role, stored.Role = roleOf(op.Role), op.Role
 	t.copyMembers()
 	t.members[id] = member
-	return Result{}, t.set(memberKey(id), marshal(stored))
+	return Result{}, t.setMember(id, marshal(stored))
 }
 
 // Version is the highest version of commands that the cluster has agreed on.

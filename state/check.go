@@ -163,7 +163,7 @@ func (k *checker) decode(key, value []byte, tell bool) *statepb.Pin {
 		return nil
 	}
 	pin := &statepb.Pin{}
-	if err := proto.Unmarshal(value, pin); err != nil {
+	if err := pin.UnmarshalVTUnsafe(value); err != nil {
 		complain("the pin %s cannot be decoded: %v", c, err)
 		return nil
 	}

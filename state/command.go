@@ -90,12 +90,26 @@ type RaiseVersionCommand struct {
 
 // Result is what became of one command.
 type Result struct {
-	Pin   api.Pin    // the stored pin; of an unpin: the pin as it was
 	Index uint64     // log index of the command, of a repeat: of the first
 	Err   *api.Error // why nothing was changed, or nil
 	// Repeat says that the request had been seen before, and that this is the
 	// result it had then.
 	Repeat bool
+
+	// The stored pin, of an unpin the pin as it was. It is made an api.Pin for
+	// those who ask: one peer of all that apply a command.
+	cid   cid.Cid
+	pin   *statepb.Pin
+	peers []peer.ID
+}
+
+// Pin is the stored pin, or of an unpin the pin as it was; the zero pin when the
+// command was refused or is about no pin.
+func (r *Result) Pin() (api.Pin, error) {
+	if r.pin == nil {
+		return api.Pin{}, nil
+	}
+	return pinFromProto(r.cid, r.pin, r.peers)
 }
 
 // Encode returns the log entry.
@@ -155,8 +169,8 @@ func encode(c *statepb.Command) []byte {
 
 // marshal encodes a message that this package built: there is no text in it
 // that could be refused, so an error is a fault of the program.
-func marshal(m proto.Message) []byte {
-	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+func marshal(m interface{ MarshalVT() ([]byte, error) }) []byte {
+	data, err := m.MarshalVT()
 	if err != nil {
 		panic(fmt.Sprintf("encode %T: %v", m, err))
 	}
@@ -175,11 +189,12 @@ func requestID(id string) []byte {
 
 const requestIDBytes = 16
 
-// decodeCommand reads a log entry. An error means that a newer program wrote
-// it, or that it is damaged: no result can be given.
+// decodeCommand reads a command of a log entry, whose memory it shares. An error
+// means that a newer program wrote it, or that it is damaged: no result can be
+// given.
 func decodeCommand(data []byte, known uint32) (*statepb.Command, error) {
 	c := &statepb.Command{}
-	if err := proto.Unmarshal(data, c); err != nil {
+	if err := c.UnmarshalVTUnsafe(data); err != nil {
 		return nil, fmt.Errorf("decode command: %w", err)
 	}
 	if c.Version == 0 || c.Version > known {

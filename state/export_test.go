@@ -17,3 +17,14 @@ func (p *Pinset) SetNarrow(keys int) { p.narrow = keys }
 
 // FailDisk makes the database's disk fail, as a write in the background does.
 func (p *Pinset) FailDisk(err error) { p.gen.fence.Fail(err) }
+
+// SurveyNow reads all keys, as Survey does when it is due.
+func (p *Pinset) SurveyNow(ctx context.Context) error { return p.survey(ctx) }
+
+// Surveyed says whether it is known from memory which CIDs may be pinned.
+func (p *Pinset) Surveyed() bool {
+	g := p.current()
+	g.present.mu.RLock()
+	defer g.present.mu.RUnlock()
+	return g.present.set.Whole()
+}

@@ -106,7 +106,7 @@ func (h *hasher) optional(n *int64) {
 
 func (h *hasher) pinValue(value []byte) error {
 	pin := &statepb.Pin{}
-	if err := proto.Unmarshal(value, pin); err != nil {
+	if err := pin.UnmarshalVTUnsafe(value); err != nil {
 		return fmt.Errorf("decode pin: %w", err)
 	}
 	return h.pin(pin)
@@ -146,7 +146,7 @@ func (h *hasher) requestIDs(value []byte) error {
 
 func (h *hasher) outcomes(value []byte) error {
 	outcomes := &statepb.Outcomes{}
-	if err := proto.Unmarshal(value, outcomes); err != nil {
+	if err := outcomes.UnmarshalVTUnsafe(value); err != nil {
 		return fmt.Errorf("decode outcomes: %w", err)
 	}
 	for _, outcome := range outcomes.Outcomes {

@@ -1,6 +1,7 @@
 package state_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"flag"
 	"fmt"
@@ -114,7 +115,7 @@ func applyEntry(t testingT, p *state.Pinset, m *model, e entry) {
 		t.Fatalf("entry %d: %d results, %v", e.index, len(got), err)
 	}
 	for i, c := range e.commands {
-		want, have := m.apply(e.index, c), got[i].(state.Result)
+		want, have := m.apply(e.index, c), answerOf(t, got[i])
 		if code(want.Err) != code(have.Err) || want.Index != have.Index || want.Repeat != have.Repeat || pinText(want.Pin) != pinText(have.Pin) {
 			t.Fatalf("entry %d, command %d %+v:\n got %+v\nwant %+v", e.index, i, c, have, want)
 		}
@@ -266,6 +267,11 @@ func TestModel(t *testing.T) {
 					t.Fatalf("applied %d, before closing %d", w.p.Applied(), before)
 				}
 				compare(t, w.p, w.m)
+			},
+			"survey": func(t *rapid.T) {
+				if err := w.p.SurveyNow(context.Background()); err != nil || !w.p.Surveyed() {
+					t.Fatalf("survey: %v, surveyed %v", err, w.p.Surveyed())
+				}
 			},
 			"checkpoint": func(t *rapid.T) {
 				if err := w.p.Checkpoint(fmt.Sprintf("data/snapshots/%d", len(w.saved))); err != nil {

@@ -7,7 +7,6 @@ import (
 	"iter"
 
 	"github.com/ipfs/go-cid"
-	"google.golang.org/protobuf/proto"
 
 	"holdfast/api"
 	"holdfast/state/statepb"
@@ -187,7 +186,7 @@ func (s *selection) offer(data []byte, pins *cursor, fn func(cid.Cid, *statepb.P
 		return false, fmt.Errorf("list pins: %w", err)
 	}
 	stored := &statepb.Pin{}
-	if err := proto.Unmarshal(value, stored); err != nil {
+	if err := stored.UnmarshalVTUnsafe(value); err != nil {
 		return false, fmt.Errorf("decode pin %s: %w", c, err)
 	}
 	if !s.matches(stored) {

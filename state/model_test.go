@@ -18,7 +18,7 @@ type command interface{ Encode() []byte }
 // model is the pinset in maps, without indexes, files or encodings.
 type model struct {
 	pins     map[api.Cid]api.Pin
-	requests map[string]state.Result
+	requests map[string]answer
 	asked    map[string]string // request id → what was asked under it
 	members  map[peer.ID]api.Member
 	tokens   map[[32]byte]modelToken
@@ -32,13 +32,13 @@ type modelToken struct {
 }
 
 func newModel() *model {
-	return &model{pins: map[api.Cid]api.Pin{}, requests: map[string]state.Result{}, asked: map[string]string{},
+	return &model{pins: map[api.Cid]api.Pin{}, requests: map[string]answer{}, asked: map[string]string{},
 		members: map[peer.ID]api.Member{}, tokens: map[[32]byte]modelToken{}}
 }
 
-func fails(code api.Code) state.Result { return state.Result{Err: &api.Error{Code: code}} }
+func fails(code api.Code) answer { return answer{Err: &api.Error{Code: code}} }
 
-func (m *model) apply(index uint64, c command) state.Result {
+func (m *model) apply(index uint64, c command) answer {
 	out := m.run(index, c)
 	if out.Index == 0 {
 		out.Index = index
@@ -46,12 +46,12 @@ func (m *model) apply(index uint64, c command) state.Result {
 	return out
 }
 
-func (m *model) run(index uint64, c command) state.Result {
+func (m *model) run(index uint64, c command) answer {
 	switch c := c.(type) {
 	case state.PinCommand:
-		return m.request(index, c.RequestID, fmt.Sprint("pin ", c.Pin.Cid), func() state.Result { return m.pin(index, c) })
+		return m.request(index, c.RequestID, fmt.Sprint("pin ", c.Pin.Cid), func() answer { return m.pin(index, c) })
 	case state.UnpinCommand:
-		return m.request(index, c.RequestID, fmt.Sprint("unpin ", c.Cid), func() state.Result { return m.unpin(index, c) })
+		return m.request(index, c.RequestID, fmt.Sprint("unpin ", c.Cid), func() answer { return m.unpin(index, c) })
 	case state.PutMemberCommand:
 		if _, ok := m.members[c.Member.ID]; !ok {
 			return fails(api.CodeNotFound)
@@ -83,10 +83,10 @@ func (m *model) run(index uint64, c command) state.Result {
 		m.cluster = c.ClusterID
 		m.member(c.Member)
 	}
-	return state.Result{}
+	return answer{}
 }
 
-func (m *model) request(index uint64, id, asked string, do func() state.Result) state.Result {
+func (m *model) request(index uint64, id, asked string, do func() answer) answer {
 	if first, ok := m.requests[id]; ok {
 		if m.asked[id] != asked {
 			return fails(api.CodeInvalid)
@@ -102,7 +102,7 @@ func (m *model) request(index uint64, id, asked string, do func() state.Result) 
 	return out
 }
 
-func (m *model) pin(index uint64, c state.PinCommand) state.Result {
+func (m *model) pin(index uint64, c state.PinCommand) answer {
 	if m.pins[c.Pin.Cid].Revision != c.Expect {
 		return fails(api.CodeConflict)
 	}
@@ -119,10 +119,10 @@ func (m *model) pin(index uint64, c state.PinCommand) state.Result {
 	}
 	m.pins[pin.Cid] = pin
 	m.changed(index, pin.Cid)
-	return state.Result{Pin: pin}
+	return answer{Pin: pin}
 }
 
-func (m *model) unpin(index uint64, c state.UnpinCommand) state.Result {
+func (m *model) unpin(index uint64, c state.UnpinCommand) answer {
 	pin, ok := m.pins[api.NewCid(c.Cid)]
 	switch {
 	case !ok:
@@ -132,7 +132,7 @@ func (m *model) unpin(index uint64, c state.UnpinCommand) state.Result {
 	}
 	delete(m.pins, pin.Cid)
 	m.changed(index, pin.Cid)
-	return state.Result{Pin: pin}
+	return answer{Pin: pin}
 }
 
 func (m *model) changed(index uint64, c api.Cid) {
@@ -149,7 +149,7 @@ func (m *model) member(member api.Member) {
 	m.members[member.ID] = member
 }
 
-func (m *model) join(c state.JoinCommand) state.Result {
+func (m *model) join(c state.JoinCommand) answer {
 	token, ok := m.tokens[c.Hash]
 	maps.DeleteFunc(m.tokens, func(_ [32]byte, t modelToken) bool { return !c.At.Before(t.until) })
 	_, member := m.members[c.Member.ID]
@@ -158,13 +158,13 @@ func (m *model) join(c state.JoinCommand) state.Result {
 		return fails(api.CodeForbidden)
 	case token.by == c.Member.ID && member:
 		m.member(c.Member)
-		return state.Result{Repeat: true}
+		return answer{Repeat: true}
 	case token.by != "":
 		return fails(api.CodeForbidden)
 	}
 	m.tokens[c.Hash] = modelToken{until: token.until, by: c.Member.ID}
 	m.member(c.Member)
-	return state.Result{}
+	return answer{}
 }
 
 func whole(t time.Time) time.Time {

@@ -40,6 +40,8 @@ type Pinset struct {
 	closed  bool
 	changed chan struct{}
 
+	surveyDue chan struct{} // wakes Survey
+
 	closing     atomic.Bool // ends listings that are under way
 	generations sync.WaitGroup
 	closeErr    error // of the last generation; written before generations is done
@@ -57,7 +59,7 @@ func OpenKnowing(fs vfs.FS, dir string, known uint32) (*Pinset, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pinset{fs: fs, dir: dir, cache: pebble.NewCache(cacheBytes + 3*memTableBytes), limits: theLimits, narrow: narrowKeys, known: known, changed: make(chan struct{}), lastName: name}
+	p := &Pinset{fs: fs, dir: dir, cache: pebble.NewCache(cacheBytes + 3*memTableBytes), limits: theLimits, narrow: narrowKeys, known: known, changed: make(chan struct{}), surveyDue: make(chan struct{}, 1), lastName: name}
 	p.gen, err = openGeneration(fs, fs.PathJoin(dir, name), p.cache, name == firstGeneration, known)
 	if err != nil {
 		p.cache.Unref()

@@ -11,7 +11,6 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"google.golang.org/protobuf/proto"
 
 	"holdfast/api"
 	"holdfast/state/statepb"
@@ -24,8 +23,12 @@ func (p *Pinset) Get(c cid.Cid) (api.Pin, bool, error) {
 		return api.Pin{}, false, err
 	}
 	defer p.release(g)
+	if g.present.lacks(c.KeyString()) {
+		return api.Pin{}, false, nil
+	}
 	value, closer, err := g.db.Get(pinKey(c.Bytes()))
 	if errors.Is(err, pebble.ErrNotFound) {
+		p.lookedUp(g, 1)
 		return api.Pin{}, false, nil
 	}
 	if err != nil {
@@ -37,7 +40,7 @@ func (p *Pinset) Get(c cid.Cid) (api.Pin, bool, error) {
 
 func (g *generation) decodePin(c cid.Cid, value []byte) (api.Pin, error) {
 	stored := &statepb.Pin{}
-	if err := proto.Unmarshal(value, stored); err != nil {
+	if err := stored.UnmarshalVTUnsafe(value); err != nil {
 		return api.Pin{}, fmt.Errorf("decode pin %s: %w", c, err)
 	}
 	return pinFromProto(c, stored, *g.peers.Load())
@@ -133,7 +136,7 @@ func appendChanges(out []api.Change, it *pebble.Iterator) ([]api.Change, error) 
 		return nil, err
 	}
 	changes := &statepb.Changes{}
-	if err := proto.Unmarshal(value, changes); err != nil {
+	if err := changes.UnmarshalVTUnsafe(value); err != nil {
 		return nil, fmt.Errorf("decode changes: %w", err)
 	}
 	index := binary.BigEndian.Uint64(it.Key()[1:])

@@ -26,7 +26,9 @@ func (p *Pinset) GetMany(cids []cid.Cid) ([]api.Pin, error) {
 	pins := make([]api.Pin, len(cids))
 	rest, err := g.getRecent(cids, pins)
 	if err == nil && len(rest) > 0 {
-		err = g.getStored(cids, pins, rest)
+		var missed int
+		missed, err = g.getStored(cids, pins, rest)
+		p.lookedUp(g, missed)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read pins: %w", err)
@@ -40,19 +42,26 @@ type wanted struct {
 	place int
 }
 
-// getRecent reads what is in memory, and returns what is not.
+// getRecent reads what is in memory, and returns what has to be looked up.
 func (g *generation) getRecent(cids []cid.Cid, pins []api.Pin) (rest []wanted, err error) {
 	values := make([][]byte, len(cids))
+	var places []int
 	g.mu.RLock()
 	for i, c := range cids {
-		key := pinKey(c.Bytes())
-		value, known := g.recent.values[string(key)]
+		value, known := g.recent.values[c.KeyString()]
 		if !known {
-			rest = append(rest, wanted{key: key, place: i})
+			places = append(places, i)
 		}
 		values[i] = value
 	}
 	g.mu.RUnlock()
+	g.present.mu.RLock()
+	for _, i := range places {
+		if g.present.set.May(cids[i].KeyString()) {
+			rest = append(rest, wanted{key: pinKey(cids[i].Bytes()), place: i})
+		}
+	}
+	g.present.mu.RUnlock()
 	for i, value := range values {
 		if value == nil {
 			continue
@@ -64,15 +73,16 @@ func (g *generation) getRecent(cids []cid.Cid, pins []api.Pin) (rest []wanted, e
 	return rest, nil
 }
 
-// getStored reads from the database.
-func (g *generation) getStored(cids []cid.Cid, pins []api.Pin, rest []wanted) error {
+// getStored reads from the database, and returns how many are not there.
+func (g *generation) getStored(cids []cid.Cid, pins []api.Pin, rest []wanted) (missed int, err error) {
 	slices.SortFunc(rest, func(a, b wanted) int { return bytes.Compare(a.key, b.key) })
 	it, err := g.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, w := range rest {
 		if !it.SeekPrefixGE(w.key) || !bytes.Equal(it.Key(), w.key) {
+			missed++
 			continue
 		}
 		value, err := it.ValueAndErr()
@@ -80,8 +90,8 @@ func (g *generation) getStored(cids []cid.Cid, pins []api.Pin, rest []wanted) er
 			pins[w.place], err = g.decodePin(cids[w.place], value)
 		}
 		if err != nil {
-			return errors.Join(err, it.Close())
+			return 0, errors.Join(err, it.Close())
 		}
 	}
-	return errors.Join(it.Error(), it.Close())
+	return missed, errors.Join(it.Error(), it.Close())
 }

@@ -20,7 +20,7 @@ func TestReusableToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	hash := sha256.Sum256([]byte("of a deployment"))
-	join := func(n int, at time.Time) state.Result {
+	join := func(n int, at time.Time) answer {
 		return apply(t, p, p.Applied()+1, state.JoinCommand{Hash: hash, At: at, Member: testMember(n)}.Encode())[0]
 	}
 	end := epoch.Add(time.Hour)

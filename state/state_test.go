@@ -69,17 +69,35 @@ func open(t testing.TB, fs vfs.FS, dir string) *state.Pinset {
 	return p
 }
 
-func apply(t testing.TB, p *state.Pinset, index uint64, commands ...[]byte) []state.Result {
+func apply(t testing.TB, p *state.Pinset, index uint64, commands ...[]byte) []answer {
 	t.Helper()
 	raw, err := p.Apply(index, commands)
 	if err != nil {
 		t.Fatalf("apply %d: %v", index, err)
 	}
-	out := make([]state.Result, len(raw))
+	out := make([]answer, len(raw))
 	for i := range raw {
-		out[i] = raw[i].(state.Result)
+		out[i] = answerOf(t, raw[i])
 	}
 	return out
+}
+
+// answer is a result with its pin.
+type answer struct {
+	Pin    api.Pin
+	Index  uint64
+	Err    *api.Error
+	Repeat bool
+}
+
+func answerOf(t testingT, raw any) answer {
+	t.Helper()
+	result := raw.(*state.Result)
+	pin, err := result.Pin()
+	if err != nil {
+		t.Fatalf("pin of a result: %v", err)
+	}
+	return answer{Pin: pin, Index: result.Index, Err: result.Err, Repeat: result.Repeat}
 }
 
 func list(t testing.TB, p *state.Pinset, filter api.PinFilter) []api.Pin {
