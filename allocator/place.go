@@ -38,7 +38,6 @@ type Request struct {
 type Decision struct {
 	Allocations    []peer.ID
 	Added, Dropped []peer.ID // the difference to Have
-	Reasons        []Reason  // one per candidate, in their order, then peers that are none
 }
 
 // Reason says why one peer holds the pin or does not.
@@ -55,21 +54,40 @@ type Reason struct {
 //
 // The answer depends on the request alone.
 func Place(r Request) (Decision, error) {
+	p, err := place(r)
+	if p == nil || err != nil {
+		return Decision{}, err
+	}
+	return p.decision(), nil
+}
+
+// Explain says why Place decides as it does: for each candidate, in their order,
+// then for peers of the request that are none. Errors: those of Place.
+func Explain(r Request) ([]Reason, error) {
+	p, err := place(r)
+	if p == nil || err != nil {
+		return nil, err
+	}
+	return p.reasons(p.decision().Allocations), nil
+}
+
+// place decides; nil: every peer holds the pin.
+func place(r Request) (*placement, error) {
 	if r.Min == api.Everywhere && r.Max == api.Everywhere {
-		return Decision{}, nil
+		return nil, nil
 	}
 	if r.Min <= 0 || r.Max < r.Min {
-		return Decision{}, api.Errorf(api.CodeInvalid, "cannot place %s with replication factors min %d and max %d: give 1 <= min <= max, or -1 for both", r.Cid, r.Min, r.Max)
+		return nil, api.Errorf(api.CodeInvalid, "cannot place %s with replication factors min %d and max %d: give 1 <= min <= max, or -1 for both", r.Cid, r.Min, r.Max)
 	}
 	p := newPlacement(r)
 	p.keepLive()
 	p.addPreferred()
 	p.addByScore()
 	if len(p.chosen) < r.Min {
-		return Decision{}, p.notEnough()
+		return nil, p.notEnough()
 	}
 	p.keepAbsent()
-	return p.decision(), nil
+	return p, nil
 }
 
 // option is a candidate while a decision is made.
@@ -78,37 +96,53 @@ type option struct {
 	score   float64
 	have    bool
 	prefer  int // rank in Prefer from 0, or len(Prefer)
-	verdict string
+	verdict verdict
 }
+
+// verdict is what became of a candidate.
+type verdict int
+
+const (
+	undecided verdict = iota
+	keptLive
+	keptAbsent
+	chosenPreferred
+	chosenByScore
+	chosenForZone
+	droppedSpare
+	droppedAbsent
+	notNeeded
+)
 
 // refused says that the peer may not be given a new replica.
 func (o *option) refused() bool { return !o.Usable || o.Free == 0 }
 
 type placement struct {
 	Request
-	options []*option // in the order of Candidates
+	options []option // in the order of Candidates
 	byID    map[peer.ID]*option
 	chosen  []*option
 }
 
 func newPlacement(r Request) *placement {
-	p := &placement{Request: r, byID: make(map[peer.ID]*option, len(r.Candidates))}
+	p := &placement{Request: r, options: make([]option, 0, len(r.Candidates)), byID: make(map[peer.ID]*option, len(r.Candidates)),
+		chosen: make([]*option, 0, min(r.Max, len(r.Candidates)))}
 	key := contentKey(r.Cid)
 	for _, c := range r.Candidates {
 		if p.byID[c.ID] != nil {
 			continue // a peer counts once; what was said first holds
 		}
-		o := &option{Candidate: c, score: score(key, c.ID, c.Free), have: slices.Contains(r.Have, c.ID), prefer: len(r.Prefer)}
-		if i := slices.Index(r.Prefer, c.ID); i >= 0 {
-			o.prefer = i
+		prefer := slices.Index(r.Prefer, c.ID)
+		if prefer < 0 {
+			prefer = len(r.Prefer)
 		}
-		p.byID[c.ID] = o
-		p.options = append(p.options, o)
+		p.options = append(p.options, option{Candidate: c, score: score(key, c.ID, c.Free), have: slices.Contains(r.Have, c.ID), prefer: prefer})
+		p.byID[c.ID] = &p.options[len(p.options)-1] // there is room for all
 	}
 	return p
 }
 
-func (p *placement) choose(o *option, verdict string) {
+func (p *placement) choose(o *option, verdict verdict) {
 	o.verdict = verdict
 	p.chosen = append(p.chosen, o)
 }
@@ -137,12 +171,12 @@ func (p *placement) keepLive() {
 			return byScore(a, b)
 		})
 		for _, o := range live[p.Max:] {
-			o.verdict = fmt.Sprintf("dropped: there are more than %d live replicas, and others come before it", p.Max)
+			o.verdict = droppedSpare
 		}
 		live = live[:p.Max]
 	}
 	for _, o := range live {
-		p.choose(o, "kept: holds a live replica")
+		p.choose(o, keptLive)
 	}
 }
 
@@ -153,7 +187,7 @@ func (p *placement) addPreferred() {
 		if len(p.chosen) == p.Max || o == nil || o.refused() || slices.Contains(p.chosen, o) {
 			continue
 		}
-		p.choose(o, "chosen: the request prefers it")
+		p.choose(o, chosenPreferred)
 	}
 }
 
@@ -165,8 +199,8 @@ func (p *placement) addByScore() {
 	}
 	var free []*option
 	zones := map[string]bool{}
-	for _, o := range p.options {
-		if !o.refused() && !slices.Contains(p.chosen, o) {
+	for i := range p.options {
+		if o := &p.options[i]; !o.refused() && !slices.Contains(p.chosen, o) {
 			free = append(free, o)
 		}
 	}
@@ -176,20 +210,19 @@ func (p *placement) addByScore() {
 	slices.SortFunc(free, byScore)
 	for len(p.chosen) < p.Max && len(free) > 0 {
 		next := slices.IndexFunc(free, func(o *option) bool { return !zones[o.Tags[zoneTag]] })
-		text := "chosen: the highest score by content and free space"
+		verdict := chosenByScore
 		if next < 0 {
 			next = 0
 		} else if next > 0 {
-			text = fmt.Sprintf("chosen: the highest score in a zone (%s) that holds no replica yet", zoneName(free[next]))
+			verdict = chosenForZone
 		}
 		o := free[next]
 		zones[o.Tags[zoneTag]] = true
-		p.choose(o, text)
+		p.choose(o, verdict)
 		free = slices.Delete(free, next, next+1)
 	}
-	rest := fmt.Sprintf("not chosen: %d replicas are enough, and others come before it", p.Max)
 	for _, o := range free {
-		o.verdict = rest
+		o.verdict = notNeeded
 	}
 }
 
@@ -202,10 +235,10 @@ func (p *placement) keepAbsent() {
 			continue
 		}
 		if len(p.chosen) == p.Max {
-			o.verdict = "dropped: it is not live, and others took its place"
+			o.verdict = droppedAbsent
 			continue
 		}
-		p.choose(o, "kept: it is not live, but nobody can take its place")
+		p.choose(o, keptAbsent)
 	}
 }
 
@@ -228,14 +261,14 @@ func (p *placement) decision() Decision {
 		}
 	}
 	d.Allocations = append(d.Allocations, d.Added...)
-	d.Reasons = p.reasons(d.Allocations)
 	return d
 }
 
 func (p *placement) reasons(chosen []peer.ID) []Reason {
 	var out []Reason
-	for _, o := range p.options {
-		out = append(out, Reason{Peer: o.ID, Chosen: slices.Contains(chosen, o.ID), Text: o.text()})
+	for i := range p.options {
+		o := &p.options[i]
+		out = append(out, Reason{Peer: o.ID, Chosen: slices.Contains(chosen, o.ID), Text: p.text(o)})
 	}
 	for _, id := range p.Have {
 		if p.byID[id] == nil {
@@ -250,11 +283,27 @@ func (p *placement) reasons(chosen []peer.ID) []Reason {
 	return out
 }
 
-// text is the verdict, or why there was none.
-func (o *option) text() string {
+// text is the verdict in words, or why there was none.
+func (p *placement) text(o *option) string {
+	switch o.verdict {
+	case keptLive:
+		return "kept: holds a live replica"
+	case keptAbsent:
+		return "kept: it is not live, but nobody can take its place"
+	case chosenPreferred:
+		return "chosen: the request prefers it"
+	case chosenByScore:
+		return "chosen: the highest score by content and free space"
+	case chosenForZone:
+		return fmt.Sprintf("chosen: the highest score in a zone (%s) that holds no replica yet", zoneName(o))
+	case droppedSpare:
+		return fmt.Sprintf("dropped: there are more than %d live replicas, and others come before it", p.Max)
+	case droppedAbsent:
+		return "dropped: it is not live, and others took its place"
+	case notNeeded:
+		return fmt.Sprintf("not chosen: %d replicas are enough, and others come before it", p.Max)
+	}
 	switch {
-	case o.verdict != "":
-		return o.verdict
 	case !o.Usable && o.Why != "":
 		return "not usable: " + o.Why
 	case !o.Usable:
@@ -277,11 +326,12 @@ const maxNamed = 8
 
 func (p *placement) notEnough() error {
 	var able, refused []string
-	for _, o := range p.options {
+	for i := range p.options {
+		o := &p.options[i]
 		if slices.Contains(p.chosen, o) {
 			able = append(able, o.ID.String())
 		} else {
-			refused = append(refused, fmt.Sprintf("%s is %s", o.ID, o.text()))
+			refused = append(refused, fmt.Sprintf("%s is %s", o.ID, p.text(o)))
 		}
 	}
 	for _, id := range p.Have {

@@ -117,7 +117,7 @@ func TestPlace(t *testing.T) {
 			}
 			if test.want != "" || test.count == 0 {
 				if !sameSet(got.Allocations, ids(test.want)) {
-					t.Errorf("allocations %v, want %v; reasons %+v", got.Allocations, ids(test.want), got.Reasons)
+					t.Errorf("allocations %v, want %v", got.Allocations, ids(test.want))
 				}
 			} else if len(got.Allocations) != test.count {
 				t.Errorf("%d allocations, want %d", len(got.Allocations), test.count)
@@ -158,8 +158,13 @@ func TestNotEnoughPeersSaysWhy(t *testing.T) {
 }
 
 func TestReasons(t *testing.T) {
-	got, err := allocator.Place(allocator.Request{Cid: testCid(1), Min: 1, Max: 3, Have: ids("a gone"), Prefer: ids("c nobody"),
-		Candidates: candidates("a@x b:d c@x d@x e@y f:f")})
+	request := allocator.Request{Cid: testCid(1), Min: 1, Max: 3, Have: ids("a gone"), Prefer: ids("c nobody"),
+		Candidates: candidates("a@x b:d c@x d@x e@y f:f")}
+	got, err := allocator.Place(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reasons, err := allocator.Explain(request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,10 +178,10 @@ func TestReasons(t *testing.T) {
 		{Peer: testPeer("gone"), Text: "dropped: it is not a peer of this cluster"},
 		{Peer: testPeer("nobody"), Text: "not chosen: the request prefers it, but it is not a peer of this cluster"},
 	}
-	if len(got.Reasons) != len(want) {
-		t.Fatalf("reasons %+v", got.Reasons)
+	if len(reasons) != len(want) {
+		t.Fatalf("reasons %+v", reasons)
 	}
-	for i, reason := range got.Reasons {
+	for i, reason := range reasons {
 		if want[i].Text == "" {
 			want[i].Text = reason.Text
 		}

@@ -204,10 +204,11 @@ func checkShape(t *rapid.T, r allocator.Request, got allocator.Decision, known m
 			t.Fatalf("%s: dropped is not the difference from have", id)
 		}
 	}
-	if len(got.Reasons) < len(known) {
-		t.Fatalf("%d reasons for %d peers", len(got.Reasons), len(known))
+	reasons, err := allocator.Explain(r)
+	if err != nil || len(reasons) < len(known) {
+		t.Fatalf("%d reasons for %d peers, %v", len(reasons), len(known), err)
 	}
-	for _, reason := range got.Reasons {
+	for _, reason := range reasons {
 		if reason.Chosen != seen[reason.Peer] || reason.Text == "" {
 			t.Fatalf("reason %+v", reason)
 		}

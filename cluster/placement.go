@@ -101,8 +101,7 @@ func (c *Cluster) place(ctx context.Context, req allocator.Request) (decision al
 // election it waits for the reports that are to come rather than refuse for
 // want of peers.
 func (c *Cluster) settle(ctx context.Context, decide func([]allocator.Candidate) error) error {
-	ctx, cancel := context.WithTimeout(ctx, reportWait)
-	defer cancel()
+	var enough <-chan time.Time // made for who has to wait
 	for {
 		changed := c.peers.Changed()
 		candidates, undecided := c.look(nil)
@@ -110,8 +109,13 @@ func (c *Cluster) settle(ctx context.Context, decide func([]allocator.Candidate)
 		if !errors.Is(err, api.ErrNotEnoughPeers) || !undecided {
 			return err
 		}
+		if enough == nil {
+			enough = time.After(reportWait)
+		}
 		select {
 		case <-changed:
+		case <-enough:
+			return err
 		case <-ctx.Done():
 			return err
 		}
