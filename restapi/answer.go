@@ -41,7 +41,23 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, value any) {
 // answerPin writes what a write of the pinset made.
 func (s *server) answerPin(w http.ResponseWriter, r *http.Request, result api.PinResult) {
 	w.Header().Set(headerIndex, strconv.FormatUint(result.Index, 10))
-	s.answer(w, r, pinJSON(result.Pin))
+	s.onePin(w, r, result.Pin)
+}
+
+// onePin answers with a pin, in the form in which lists have it.
+func (s *server) onePin(w http.ResponseWriter, r *http.Request, pin api.Pin) {
+	e := s.encoders.Get().(*encoder)
+	defer s.encoders.Put(e)
+	e.buf, e.err = e.buf[:0], nil
+	e.pin(pin)
+	if e.err != nil {
+		s.fail(w, r, api.Errorf(api.CodeInternal, "encode the answer: %w", e.err))
+		return
+	}
+	e.raw("\n")
+	w.Header().Set("Content-Length", strconv.Itoa(len(e.buf)))
+	// A failing write means that the client is gone: nobody is left to tell.
+	_, _ = w.Write(e.buf)
 }
 
 // fail writes an error and logs it when it is a fault of ours.

@@ -110,7 +110,7 @@ func (s *server) allocation(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	s.answer(w, r, pinJSON(pin))
+	s.onePin(w, r, pin)
 }
 
 func (s *server) status(w http.ResponseWriter, r *http.Request) {

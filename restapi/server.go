@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"holdfast/api"
@@ -27,12 +28,15 @@ type server struct {
 	stop    <-chan struct{}
 	log     *slog.Logger
 	router  *mux.Router
+
+	encoders sync.Pool // of *encoder
 }
 
 // New returns the handler of every route. Listening, TLS, credentials, CORS
 // and host checks are its caller's.
 func New(service Service, adder Adder, config Config) http.Handler {
 	s := &server{service: service, adder: adder, stop: config.Stopping, log: config.Logger, router: mux.NewRouter().SkipClean(true)}
+	s.encoders.New = func() any { return newEncoder() }
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
