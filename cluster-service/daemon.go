@@ -30,6 +30,7 @@ func (p program) daemonCommand() *cli.Command {
 			}
 			logger := daemon.NewLogger(settings.LogLevel, settings.LogFormat, p.err)
 			p.limitMemory(os.DirFS("/"), logger)
+			defer p.collectLate(1)()
 			folder, secret, err := p.folder(c, settings.Config, logger)
 			if err != nil {
 				return err

@@ -48,6 +48,7 @@ func (p program) dev(c *cli.Context) (err error) {
 	if !c.Bool("json") {
 		fmt.Fprintf(p.out, "Starting %d peers…\n", c.Int("peers"))
 	}
+	defer p.collectLate(c.Int("peers"))()
 	return cluster.Run(c.Context, func(peers []dev.Peer) {
 		if c.Bool("json") {
 			line, err := json.Marshal(map[string]any{"peers": peers})

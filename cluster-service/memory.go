@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+
+	"holdfast/internal/heap"
 )
 
 // limitMemory makes Go's runtime keep within the memory limit of the container
@@ -22,6 +24,15 @@ func (p program) limitMemory(root fs.FS, logger *slog.Logger) {
 	}
 	debug.SetMemoryLimit(limit / 10 * 9)
 	logger.Info("keeping within the memory limit", "bytes", limit)
+}
+
+// collectLate paces the garbage collections of a process of so many peers, unless
+// GOGC says something already.
+func (p program) collectLate(peers int) (stop func()) {
+	if _, given := p.environment("GOGC"); given {
+		return func() {}
+	}
+	return heap.Room(uint64(peers) * heap.Peer)
 }
 
 // cgroupMemory is the limit, in bytes, of the control group of this process:

@@ -21,6 +21,7 @@ import (
 
 	"holdfast/api"
 	"holdfast/client"
+	"holdfast/internal/heap"
 	"holdfast/node"
 )
 
@@ -119,6 +120,7 @@ func startCluster(b *testing.B) *client.Client {
 	if err != nil {
 		b.Fatal(err)
 	}
+	b.Cleanup(heap.Room(3 * heap.Peer)) // as of 'cluster-service dev'
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() { done <- cluster.Run(ctx, func([]Peer) { close(ready) }) }()

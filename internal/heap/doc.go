@@ -1,0 +1,2 @@
+// Package heap paces the garbage collector by bytes.
+package heap
