@@ -228,6 +228,7 @@ func (d *Daemon) startParts(ctx context.Context, s *stages) error {
 		return err
 	}
 	s.atStop("pinset", d.state.Close)
+	s.start("pinset survey", d.state.Survey)
 	d.trust = newTrust(d.ID(), d.state, d.opts.Cluster.Seeds)
 	if d.node, err = d.seams.Node(d.wanted); err != nil {
 		return err
