@@ -82,7 +82,7 @@ func openStore(fs vfs.FS, dir string, cacheBytes int64, logger *slog.Logger) (*s
 	disk := fencefs.New(fs, dir, "status store")
 	options := &pebble.Options{FS: disk, Cache: cache, MemTableSize: memTableBytes,
 		// As in the pinset: what is looked up most is not there, and known from memory.
-		L0CompactionThreshold: 8, L0StopWritesThreshold: 32,
+		L0CompactionThreshold: 32, L0StopWritesThreshold: 128,
 		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{logger, disk},
 		EventListener: &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) {
 			disk.Fail(fmt.Errorf("status store is corrupt: %w", info.Details))
