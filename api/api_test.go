@@ -168,3 +168,19 @@ func TestGlobalPinInfoJSON(t *testing.T) {
 		t.Errorf("created %s", created)
 	}
 }
+
+// A line that is read without JSON means what it means with a space in it.
+func TestBulkLineOfACidAlone(t *testing.T) {
+	const v0, v1 = "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWKPbdG", "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"
+	for _, data := range []string{
+		`{"cid":"` + v0 + `"}`, `{"cid":"` + v1 + `"}`, `{"cid":"` + v1 + `/a/b"}`, `{"cid":"` + v1[:20] + `"}`, `{"cid":"x"}`,
+		`{"cid":""}`, `{"cid":"}`, `{"cid":"` + v1, `{"cid":"` + v1 + `\u0041"}`, `{"cid":"` + v1 + `","unpin":"` + v0 + `"}`,
+		`{"cid":"` + v1 + `","name":"a"}`,
+	} {
+		var direct, spaced BulkLine
+		err, want := direct.UnmarshalJSON([]byte(data)), spaced.UnmarshalJSON([]byte("{ "+data[1:]))
+		if fmt.Sprint(err) != fmt.Sprint(want) || !reflect.DeepEqual(direct, spaced) {
+			t.Errorf("%s: %+v, %v; with a space %+v, %v", data, direct, err, spaced, want)
+		}
+	}
+}

@@ -74,6 +74,10 @@ type bulkJSON struct {
 // invalid. Unknown keys are refused: a misspelt one would be a wish that nobody
 // heard.
 func (l *BulkLine) UnmarshalJSON(data []byte) error {
+	if text, ok := cidAlone(data); ok {
+		*l = BulkLine{Line: l.Line, RequestID: l.RequestID}
+		return l.name(text)
+	}
 	var in bulkJSON
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
@@ -111,6 +115,19 @@ func (l *BulkLine) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	return l.Options.Validate()
+}
+
+// cidAlone returns the CID's text of a line that has nothing else, as most of a
+// large write have, and that needs no JSON to be read. It is false for any other.
+func cidAlone(data []byte) (text string, ok bool) {
+	data, begins := bytes.CutPrefix(data, []byte(`{"cid":"`))
+	data, ends := bytes.CutSuffix(data, []byte(`"}`))
+	for _, c := range data {
+		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+			return "", false
+		}
+	}
+	return string(data), begins && ends && len(data) > 0
 }
 
 func jsonReason(err error) error {
