@@ -33,7 +33,7 @@ func (s *store) batch() *batch { return &batch{s: s, b: s.db.NewBatch()} }
 func (b *batch) put(cid string, old, rec *record) error {
 	sameStatus := old != nil && rec != nil && old.status == rec.status
 	samePlace := old != nil && rec != nil && old.class == rec.class && old.due == rec.due
-	var errs []error
+	errs := make([]error, 0, 5) // one for each write below: it does not leave the stack
 	if old != nil && !sameStatus {
 		b.delta[bits.TrailingZeros32(uint32(old.status))]--
 		errs = append(errs, b.b.SingleDelete(b.statusKey(old.status, cid), nil))

@@ -28,7 +28,7 @@ func (t *tx) pin(op *statepb.PinOp, s *subject) (Result, error) {
 	if old.GetRevision() != op.Expect {
 		return t.conflict(c, op.Expect, old.GetRevision()), nil
 	}
-	if err := checkForms(op.Pin); err != nil {
+	if err := t.checkForms(op.Pin); err != nil {
 		return refuse(api.CodeInvalid, "pin %s: %w", c, err), nil
 	}
 	next, err := t.storedForm(op)
@@ -113,8 +113,11 @@ func checkKinds(pin *statepb.Pin) error {
 // error would stop every peer for a fault of the one that proposed. These two
 // forms are fixed; addresses are not looked at, because newer versions know
 // more kinds of them.
-func checkForms(pin *statepb.Pin) error {
+func (t *tx) checkForms(pin *statepb.Pin) error {
 	for _, data := range pin.Allocations {
+		if t.g.numbers[peer.ID(data)] != 0 {
+			continue // it was checked before it got its number
+		}
 		if _, err := peer.IDFromBytes(data); err != nil {
 			return fmt.Errorf("allocation: %w", err)
 		}

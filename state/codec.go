@@ -49,6 +49,7 @@ func pinToProto(p api.Pin) *statepb.Pin {
 	if p.Mode == api.ModeDirect {
 		out.Mode = statepb.Mode_DIRECT
 	}
+	out.Allocations = make([][]byte, 0, len(p.Allocations))
 	for _, id := range p.Allocations {
 		out.Allocations = append(out.Allocations, []byte(id))
 	}

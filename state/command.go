@@ -200,7 +200,8 @@ func decodeCommand(data []byte, known uint32) (*statepb.Command, error) {
 	if c.Version == 0 || c.Version > known {
 		return nil, fmt.Errorf("command has version %d, this program knows 1 to %d", c.Version, known)
 	}
-	parts := []proto.Message{c}
+	var some [8]proto.Message // enough for most, without an allocation
+	parts := append(some[:0], c)
 	switch op := c.Op.(type) {
 	case *statepb.Command_Pin:
 		parts = append(parts, op.Pin, op.Pin.Pin)
