@@ -101,7 +101,8 @@ func (d *bulkDecision) read(of []int) ([]api.Pin, error) {
 	for k, i := range of {
 		cids[k] = d.lines[i].Cid.Cid
 	}
-	return d.c.state.GetMany(cids)
+	pins := make([]api.Pin, len(cids))
+	return pins, d.c.state.GetMany(cids, pins)
 }
 
 // decide returns the command of a line. A pin that stands as the line wants it

@@ -58,14 +58,13 @@ func (s *fakeSource) Get(c cid.Cid) (api.Pin, bool, error) {
 	return pin, ok, nil
 }
 
-func (s *fakeSource) GetMany(cids []cid.Cid) ([]api.Pin, error) {
+func (s *fakeSource) GetMany(cids []cid.Cid, pins []api.Pin) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	pins := make([]api.Pin, len(cids))
 	for i, c := range cids {
 		pins[i] = s.pins[c.KeyString()]
 	}
-	return pins, nil
+	return nil
 }
 
 func (s *fakeSource) Pins(filter api.PinFilter) iter.Seq2[api.Pin, error] {

@@ -224,13 +224,17 @@ func (t *Tracker) look(cids []cid.Cid, index uint64) error {
 	cids = slices.Compact(cids)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	pins, err := t.source.GetMany(cids)
-	if err != nil {
+	if cap(t.looked) < len(cids) {
+		t.looked = make([]api.Pin, chunk)
+	}
+	pins := t.looked[:len(cids)]
+	defer clear(pins)
+	if err := t.source.GetMany(cids, pins); err != nil {
 		return fmt.Errorf("read pinset: %w", err)
 	}
 	b := t.store.batch()
 	b.index = index
-	err = t.store.each(cids, func(i int, rec record, known bool) error {
+	err := t.store.each(cids, func(i int, rec record, known bool) error {
 		pin, wanted := t.asked(pins[i], pins[i].Revision != 0)
 		return t.converge(b, cids[i].KeyString(), pin, wanted, rec, known)
 	})

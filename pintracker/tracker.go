@@ -21,7 +21,7 @@ import (
 // Source is the pinset: what should be here.
 type Source interface {
 	Get(cid.Cid) (api.Pin, bool, error)
-	GetMany([]cid.Cid) ([]api.Pin, error)         // in their order; revision 0: there is none
+	GetMany([]cid.Cid, []api.Pin) error           // into as many places, in their order; revision 0: there is none
 	Pins(api.PinFilter) iter.Seq2[api.Pin, error] // in the order of CIDs' bytes
 	Changes(since uint64) ([]api.Change, bool)    // false: it no longer reaches back that far
 	Changed() <-chan struct{}                     // closed at the next change
@@ -123,7 +123,8 @@ type Tracker struct {
 	turn    uint
 	paused  int64 // no new fetches before this tick
 	queues  [classes]queue
-	queued  uint64 // what Events.QueueChanged was last told
+	looked  []api.Pin // up to chunk of them, kept for their memory
+	queued  uint64    // what Events.QueueChanged was last told
 }
 
 // New opens the status store. Close must be called in the end, after Run returned.

@@ -75,10 +75,9 @@ func (p *Pinset) apply(g *generation, index uint64, commands [][]byte, results [
 	t := newTx(g, index, p.limits)
 	t.known = p.known
 	defer t.batch.Close()
-	decoded := make([]*statepb.Command, len(commands))
+	decoded := make([]statepb.Command, len(commands))
 	for i, data := range commands {
-		var err error
-		if decoded[i], err = decodeCommand(data, p.known); err != nil {
+		if err := decodeCommand(&decoded[i], data, p.known); err != nil {
 			return fmt.Errorf("command %d: %w", i, err)
 		}
 	}
@@ -86,8 +85,9 @@ func (p *Pinset) apply(g *generation, index uint64, commands [][]byte, results [
 	if err != nil {
 		return err
 	}
-	for i, command := range decoded {
-		result, err := t.run(command, subjects[i])
+	t.kept = make([]statepb.Outcome, 0, len(commands))
+	for i := range decoded {
+		result, err := t.run(&decoded[i], subjects[i])
 		if err != nil {
 			return fmt.Errorf("command %d: %w", i, err)
 		}
@@ -129,8 +129,9 @@ type tx struct {
 
 	before, now indexKeys // of one pin; kept for their memory
 
-	requestIDs []byte           // seen first in this tx
-	outcomes   statepb.Outcomes // of these, in their order
+	requestIDs []byte            // seen first in this tx
+	outcomes   statepb.Outcomes  // of these, in their order
+	kept       []statepb.Outcome // where they stand: one piece, with room for one of each command
 
 	ownMembers, ownTokens bool // the maps are copies already
 }

@@ -45,7 +45,7 @@ func (t *tx) pin(op *statepb.PinOp, s *subject) (Result, error) {
 		return Result{}, err
 	}
 	value := marshal(next)
-	t.remember(op.Request, &statepb.Outcome{Cid: s.bytes(), Pin: value})
+	t.remember(op.Request, s, value, false)
 	return t.success(c, next), t.set(s, value)
 }
 
@@ -63,7 +63,7 @@ func (t *tx) unpin(op *statepb.UnpinOp, s *subject) (Result, error) {
 		return Result{}, err
 	}
 	if old == nil {
-		t.remember(op.Request, &statepb.Outcome{Cid: s.bytes(), Unpin: true, NotFound: true})
+		t.remember(op.Request, s, nil, true)
 		return notPinned(c), nil
 	}
 	if old.Revision != op.Expect {
@@ -72,7 +72,7 @@ func (t *tx) unpin(op *statepb.UnpinOp, s *subject) (Result, error) {
 	if err := t.replace(s, old, nil); err != nil {
 		return Result{}, err
 	}
-	t.remember(op.Request, &statepb.Outcome{Cid: s.bytes(), Unpin: true, Pin: s.value})
+	t.remember(op.Request, s, s.value, true)
 	return t.success(c, old), t.drop(s)
 }
 

@@ -31,17 +31,17 @@ func (s *subject) bytes() []byte { return s.key[1:] }
 // of none. Of many, the pins are read ahead in the order of their keys: one
 // iterator that only moves forward finds them in a fraction of the time of single
 // reads.
-func (t *tx) subjects(commands []*statepb.Command) ([]*subject, error) {
+func (t *tx) subjects(commands []statepb.Command) ([]*subject, error) {
 	of := make([]*subject, len(commands))
 	size := 0
-	for _, c := range commands {
-		data, _ := cidBytes(c)
+	for i := range commands {
+		data, _ := cidBytes(&commands[i])
 		size += 1 + len(data)
 	}
 	all, keys := make([]subject, len(commands)), make([]byte, 0, size)
 	order := make([]int, 0, len(commands))
-	for i, c := range commands {
-		data, ok := cidBytes(c)
+	for i := range commands {
+		data, ok := cidBytes(&commands[i])
 		if !ok {
 			continue
 		}

@@ -76,12 +76,19 @@ func (t *tx) outcome(id request) (*statepb.Outcome, uint64, error) {
 
 // remember keeps the outcome of a request, if it has an id. The generation knows
 // it at once: should this tx fail, nothing further is applied to it.
-func (t *tx) remember(id []byte, outcome *statepb.Outcome) {
-	if len(id) > 0 {
-		t.g.requests[request(id)] = seenAt{index: t.index, position: len(t.outcomes.Outcomes)}
-		t.requestIDs = append(t.requestIDs, id...)
-		t.outcomes.Outcomes = append(t.outcomes.Outcomes, outcome)
+//
+// pin is as it was stored, or as it was when it was removed; nil: not found.
+func (t *tx) remember(id []byte, s *subject, pin []byte, unpin bool) {
+	if len(id) == 0 {
+		return
 	}
+	n := len(t.kept)
+	t.g.requests[request(id)] = seenAt{index: t.index, position: n}
+	t.requestIDs = append(t.requestIDs, id...)
+	t.kept = t.kept[:n+1]
+	o := &t.kept[n]
+	o.Cid, o.Pin, o.Unpin, o.NotFound = s.bytes(), pin, unpin, pin == nil
+	t.outcomes.Outcomes = append(t.outcomes.Outcomes, o)
 }
 
 // writeRequests writes what was remembered, under one key for all ids and one

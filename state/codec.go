@@ -49,9 +49,13 @@ func pinToProto(p api.Pin) *statepb.Pin {
 	if p.Mode == api.ModeDirect {
 		out.Mode = statepb.Mode_DIRECT
 	}
-	out.Allocations = make([][]byte, 0, len(p.Allocations))
+	out.Allocations = make([][]byte, len(p.Allocations))
+	var ids []byte // all in one piece
 	for _, id := range p.Allocations {
-		out.Allocations = append(out.Allocations, []byte(id))
+		ids = append(ids, id...)
+	}
+	for i, id := range p.Allocations {
+		out.Allocations[i], ids = ids[:len(id):len(id)], ids[len(id):]
 	}
 	for k, v := range p.Metadata {
 		out.Metadata = append(out.Metadata, &statepb.KeyValue{Key: []byte(k), Value: []byte(v)})

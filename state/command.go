@@ -189,16 +189,15 @@ func requestID(id string) []byte {
 
 const requestIDBytes = 16
 
-// decodeCommand reads a command of a log entry, whose memory it shares. An error
-// means that a newer program wrote it, or that it is damaged: no result can be
-// given.
-func decodeCommand(data []byte, known uint32) (*statepb.Command, error) {
-	c := &statepb.Command{}
+// decodeCommand reads a command of a log entry, whose memory it shares, into an
+// empty one. An error means that a newer program wrote it, or that it is damaged:
+// no result can be given.
+func decodeCommand(c *statepb.Command, data []byte, known uint32) error {
 	if err := c.UnmarshalVTUnsafe(data); err != nil {
-		return nil, fmt.Errorf("decode command: %w", err)
+		return fmt.Errorf("decode command: %w", err)
 	}
 	if c.Version == 0 || c.Version > known {
-		return nil, fmt.Errorf("command has version %d, this program knows 1 to %d", c.Version, known)
+		return fmt.Errorf("command has version %d, this program knows 1 to %d", c.Version, known)
 	}
 	var some [8]proto.Message // enough for most, without an allocation
 	parts := append(some[:0], c)
@@ -225,14 +224,14 @@ func decodeCommand(data []byte, known uint32) (*statepb.Command, error) {
 	case *statepb.Command_RaiseVersion:
 		parts = append(parts, op.RaiseVersion)
 	default:
-		return nil, fmt.Errorf("command has no operation that this program knows")
+		return fmt.Errorf("command has no operation that this program knows")
 	}
 	for _, part := range parts {
 		if m := part.ProtoReflect(); !m.IsValid() {
-			return nil, fmt.Errorf("command lacks its %s", m.Descriptor().Name())
+			return fmt.Errorf("command lacks its %s", m.Descriptor().Name())
 		} else if len(m.GetUnknown()) > 0 {
-			return nil, fmt.Errorf("command has a field of %s that this program does not know", m.Descriptor().Name())
+			return fmt.Errorf("command has a field of %s that this program does not know", m.Descriptor().Name())
 		}
 	}
-	return c, nil
+	return nil
 }

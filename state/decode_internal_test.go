@@ -37,7 +37,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%x: %v, the library reads it", data, gotErr)
 		}
 		if gotErr != nil {
-			if _, err := decodeCommand(data, CommandVersion); err == nil {
+			if err := decodeCommand(&statepb.Command{}, data, CommandVersion); err == nil {
 				t.Fatalf("%x was decoded in spite of %v", data, gotErr)
 			}
 			return

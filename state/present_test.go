@@ -25,8 +25,8 @@ func mustKnow(t testing.TB, p *state.Pinset, n int) {
 	for i := range cids {
 		cids[i] = testCid(i)
 	}
-	pins, err := p.GetMany(cids)
-	if err != nil {
+	pins := make([]api.Pin, len(cids))
+	if err := p.GetMany(cids, pins); err != nil {
 		t.Fatal(err)
 	}
 	for i, c := range cids {
@@ -109,7 +109,7 @@ func TestSurveyIsDue(t *testing.T) {
 			}
 		},
 		"get many": func(p *state.Pinset, n int) {
-			if _, err := p.GetMany([]cid.Cid{testCid(n)}); err != nil {
+			if err := p.GetMany([]cid.Cid{testCid(n)}, make([]api.Pin, 1)); err != nil {
 				t.Error(err)
 			}
 		},

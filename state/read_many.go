@@ -12,18 +12,18 @@ import (
 	"holdfast/api"
 )
 
-// GetMany returns the pins of CIDs, in their order; the pin of a CID that is not
-// pinned has revision 0. What changed lately comes from memory, the rest is read
+// GetMany reads the pins of CIDs into as many places, in their order; the pin of a
+// CID that is not pinned has revision 0. What changed lately comes from memory, the rest is read
 // in the order of the keys with one iterator: both cost a fraction of single
 // reads. All writes whose Apply has returned are seen; of one that is under way
 // Get may see more than GetMany.
-func (p *Pinset) GetMany(cids []cid.Cid) ([]api.Pin, error) {
+func (p *Pinset) GetMany(cids []cid.Cid, pins []api.Pin) error {
 	g, err := p.acquire()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer p.release(g)
-	pins := make([]api.Pin, len(cids))
+	clear(pins)
 	rest, err := g.getRecent(cids, pins)
 	if err == nil && len(rest) > 0 {
 		var missed int
@@ -31,9 +31,9 @@ func (p *Pinset) GetMany(cids []cid.Cid) ([]api.Pin, error) {
 		p.lookedUp(g, missed)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read pins: %w", err)
+		return fmt.Errorf("read pins: %w", err)
 	}
-	return pins, nil
+	return nil
 }
 
 // wanted is a pin that is to be read into a place.
