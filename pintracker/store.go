@@ -81,7 +81,8 @@ func openStore(fs vfs.FS, dir string, cacheBytes int64, logger *slog.Logger) (*s
 	defer cache.Unref()
 	disk := fencefs.New(fs, dir, "status store")
 	options := &pebble.Options{FS: disk, Cache: cache, MemTableSize: memTableBytes,
-		// As in the pinset: what is looked up most is not there, and known from memory.
+		// As in the pinset: from 16 sublevels on, since what is looked up most is not
+		// there, and that is known from memory.
 		L0CompactionThreshold: 32, L0StopWritesThreshold: 128,
 		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{logger, disk},
 		EventListener: &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) {

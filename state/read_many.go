@@ -13,10 +13,10 @@ import (
 )
 
 // GetMany reads the pins of CIDs into as many places, in their order; the pin of a
-// CID that is not pinned has revision 0. What changed lately comes from memory, the rest is read
-// in the order of the keys with one iterator: both cost a fraction of single
-// reads. All writes whose Apply has returned are seen; of one that is under way
-// Get may see more than GetMany.
+// CID that is not pinned has revision 0. What changed lately comes from memory,
+// the rest is read in the order of the keys with one iterator: both cost a
+// fraction of single reads. All writes whose Apply has returned are seen; of one
+// that is under way Get may see more than GetMany.
 func (p *Pinset) GetMany(cids []cid.Cid, pins []api.Pin) error {
 	g, err := p.acquire()
 	if err != nil {
