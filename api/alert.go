@@ -23,6 +23,19 @@ type Alert struct {
 	PeerName string     `json:"peername,omitempty"`
 	Message  string     `json:"message"`             // what is wrong, and what to do
 	LastGood *time.Time `json:"last_good,omitempty"` // of backups; nil: there was none
+	Subject  string     `json:"subject,omitempty"`   // what it is about, where a peer can have several of one name: a CID, a file
+}
+
+// Condition is something that is wrong with a peer now, and that the peer knows
+// by itself. Its reports carry what is wrong at that moment; when its cause is
+// gone, it is no longer among them.
+type Condition struct {
+	Name    string // of the alert
+	Subject string `json:",omitempty"` // tells conditions of one name apart; "": there is one at most
+	Message string // what is wrong, and what to do
+	// Since is set by the peer's use cases: a part that tells of a condition
+	// need not remember when it began.
+	Since time.Time
 }
 
 // The names of alerts.

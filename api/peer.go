@@ -117,6 +117,8 @@ type PeerReport struct {
 	Applied       uint64 // the last log index in its pinset
 	// Backup is how the peer's backups by the clock go; nil: it makes none.
 	Backup *BackupReport
+	// Conditions are what else is wrong with it.
+	Conditions []Condition `json:",omitempty"`
 }
 
 // BackupReport tells how a peer's backups of the pinset go.

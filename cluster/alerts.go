@@ -15,12 +15,13 @@ func (c *Cluster) Alerts() []api.Alert {
 	for _, view := range c.peers.View() {
 		if view.Report.Peer == c.cfg.Self {
 			selfSeen = true
-			view.Report.Backup = c.localBackup()
+			view.Report.Backup, view.Report.Conditions = c.localBackup(), c.conditions.now(c.wall())
 		}
 		out = append(out, c.alertsOf(view)...)
 	}
 	if !selfSeen { // no leader has spoken yet
-		out = append(out, c.alertsOf(api.PeerView{Report: api.PeerReport{Peer: c.cfg.Self, Name: c.cfg.Name, Backup: c.localBackup()}})...)
+		out = append(out, c.alertsOf(api.PeerView{Report: api.PeerReport{Peer: c.cfg.Self, Name: c.cfg.Name, Backup: c.localBackup(),
+			Conditions: c.conditions.now(c.wall())}})...)
 	}
 	slices.SortStableFunc(out, func(a, b api.Alert) int { return b.TriggeredAt.Compare(a.TriggeredAt) })
 	return out
@@ -58,6 +59,10 @@ func (c *Cluster) alertsOf(view api.PeerView) []api.Alert {
 			lastGood = &backup.LastGood
 		}
 		add(api.AlertBackup, backup.Since, "backups of the pinset fail: "+backup.Error, lastGood)
+	}
+	for _, condition := range report.Conditions {
+		add(condition.Name, condition.Since, condition.Message, nil)
+		out[len(out)-1].Subject = condition.Subject
 	}
 	return out
 }

@@ -168,6 +168,7 @@ type Deps struct {
 	Addresses  func() []multiaddr.Multiaddr  // where other peers can dial this one, without /p2p
 	Term       func() (term, leaders uint64) // of the agreement, and how many leaders this peer has known; nil: not told
 	Backup     func() api.BackupReport       // how backups by the clock go; nil: this peer makes none
+	Conditions func() []api.Condition        // what is wrong with this peer's parts now; nil: not told
 	Logger     *slog.Logger
 	Wall       func() time.Time // the machine's clock, for times that are stored; nil: time.Now
 }
@@ -189,6 +190,7 @@ type Cluster struct {
 	wall       func() time.Time
 	declines   declines
 	progress   progress
+	conditions conditions
 
 	// written is the highest index that a write through this peer was told,
 	// so that its next reads here can wait for it (read your writes).
@@ -210,7 +212,8 @@ func New(cfg Config, deps Deps) (*Cluster, error) {
 		wall = time.Now
 	}
 	return &Cluster{cfg: cfg, state: deps.State, log: deps.Log, membership: deps.Membership, peers: deps.Peers,
-		tracker: deps.Tracker, node: deps.Node, remote: deps.Remote, addresses: deps.Addresses, term: deps.Term, backup: deps.Backup, logger: logger, wall: wall}, nil
+		tracker: deps.Tracker, node: deps.Node, remote: deps.Remote, addresses: deps.Addresses, term: deps.Term, backup: deps.Backup,
+		conditions: conditions{tell: deps.Conditions}, logger: logger, wall: wall}, nil
 }
 
 // onLeader runs a request where the leader is. A request may be repeated: it

@@ -74,6 +74,9 @@ type parts struct {
 	pinsvc     *front
 	gateway    *front
 	clusterCfg cluster.Config
+	// tell are the parts that know by themselves what is wrong with them; it is
+	// complete before the use cases run.
+	tell []func() []api.Condition
 }
 
 // New returns a peer that Run starts.
@@ -343,6 +346,7 @@ func (d *Daemon) openCluster() error {
 	if d.keeper != nil {
 		deps.Backup = d.keeper.Report
 	}
+	deps.Conditions = d.conditions
 	d.cluster, err = cluster.New(d.clusterCfg, deps)
 	if err != nil {
 		return err
