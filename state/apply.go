@@ -131,6 +131,7 @@ type tx struct {
 
 	requestIDs []byte            // seen first in this tx
 	outcomes   statepb.Outcomes  // of these, in their order
+	earlier    earlier           // read last
 	kept       []statepb.Outcome // where they stand: one piece, with room for one of each command
 
 	ownMembers, ownTokens bool // the maps are copies already

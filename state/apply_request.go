@@ -60,18 +60,38 @@ func (t *tx) outcome(id request) (*statepb.Outcome, uint64, error) {
 	if at.index == t.index {
 		return t.outcomes.Outcomes[at.position], t.index, nil
 	}
-	value, _, err := get(t.g.db, indexKey(prefixOutcomes, at.index))
+	outcomes, err := t.outcomesOf(at.index)
 	if err != nil {
 		return nil, 0, err
-	}
-	outcomes := &statepb.Outcomes{}
-	if err := outcomes.UnmarshalVTUnsafe(value); err != nil {
-		return nil, 0, fmt.Errorf("decode outcomes of %d: %w", at.index, err)
 	}
 	if at.position >= len(outcomes.Outcomes) {
 		return nil, 0, fmt.Errorf("outcome %d of %d is missing", at.position, at.index)
 	}
 	return outcomes.Outcomes[at.position], at.index, nil
+}
+
+// earlier holds the outcomes of an earlier entry.
+type earlier struct {
+	index    uint64 // 0: none
+	outcomes *statepb.Outcomes
+}
+
+// outcomesOf reads the outcomes of an entry. The last ones are kept: those of a
+// bulk write can take megabytes, and it is repeated as a whole.
+func (t *tx) outcomesOf(index uint64) (*statepb.Outcomes, error) {
+	if t.earlier.index == index {
+		return t.earlier.outcomes, nil
+	}
+	value, _, err := get(t.g.db, indexKey(prefixOutcomes, index))
+	if err != nil {
+		return nil, err
+	}
+	outcomes := &statepb.Outcomes{}
+	if err := outcomes.UnmarshalVTUnsafe(value); err != nil {
+		return nil, fmt.Errorf("decode outcomes of %d: %w", index, err)
+	}
+	t.earlier = earlier{index, outcomes}
+	return outcomes, nil
 }
 
 // remember keeps the outcome of a request, if it has an id. The generation knows

@@ -14,14 +14,19 @@ import (
 	"holdfast/state/statepb"
 )
 
-// Hash returns a SHA-256, in hex, over what the log made of the pinset, and
-// the log index at which it stood then. It reads everything, without holding
-// anything up. Two peers at one index have one hash.
+// hashFormat says what a hash covers, and stands before it: programs that cover
+// something else have hashes that cannot be compared, and can be told apart. The
+// first format, without a number, lacked roles and versions.
+const hashFormat = 2
+
+// Hash returns a SHA-256, in hex with its format before it, over what the log
+// made of the pinset, and the log index at which it stood then. It reads
+// everything, without holding anything up. Two peers at one index have one hash.
 //
-// It covers the cluster ID, pins, members, tokens and remembered requests,
-// field by field, so that it does not depend on how a version encodes them.
-// What is derived from these, indexes, counters, peer numbers and the change
-// feed, is left out.
+// It covers the cluster ID, the agreed version of commands, pins, members,
+// tokens and remembered requests, field by field, so that it does not depend on
+// how a version encodes them. What is derived from these, indexes, counters,
+// peer numbers and the change feed, is left out.
 func (p *Pinset) Hash() (string, uint64, error) {
 	g, err := p.acquire()
 	if err != nil {
@@ -35,10 +40,13 @@ func (p *Pinset) Hash() (string, uint64, error) {
 		return "", 0, fmt.Errorf("hash pinset: %w", err)
 	}
 	h := hasher{Hash: sha256.New(), peers: *g.peers.Load()}
+	h.number(hashFormat)
+	h.number(uint64(max(firstVersion, meta.CommandVersion)))
+	_, _ = h.Write(h.buf) // never fails
 	if err := h.all(snapshot, p.closing.Load); err != nil {
 		return "", 0, fmt.Errorf("hash pinset: %w", err)
 	}
-	return hex.EncodeToString(h.Sum(nil)), meta.Applied, nil
+	return fmt.Sprintf("%d:%s", hashFormat, hex.EncodeToString(h.Sum(nil))), meta.Applied, nil
 }
 
 // hasher writes every field with its length before it, so that no two contents
@@ -176,6 +184,8 @@ func (h *hasher) member(value []byte) error {
 	h.bytes(member.Name)
 	h.list(member.Addresses)
 	h.optional(member.JoinedAt)
+	h.signed(int64(member.Role))
+	h.number(uint64(max(firstVersion, member.CommandVersion)))
 	return nil
 }
 
