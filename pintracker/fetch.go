@@ -41,7 +41,7 @@ type op struct {
 	// Progress comes from the node's goroutines.
 	begun         time.Time
 	blocks, bytes atomic.Uint64
-	lastBlock     atomic.Int64 // Unix nanoseconds; 0: none came
+	lastBlock     atomic.Pointer[time.Time] // nil: none came
 }
 
 // callOff ends a fetch early. Under Tracker.mu.
@@ -55,23 +55,24 @@ func (o *op) progress(blocks, bytes uint64) {
 	if blocks > o.blocks.Load() || bytes > o.bytes.Load() {
 		o.blocks.Store(blocks)
 		o.bytes.Store(bytes)
-		o.lastBlock.Store(time.Now().UnixNano())
+		now := time.Now()
+		o.lastBlock.Store(&now)
 	}
 }
 
-// silent says for how long no block came.
+// silent says for how long no block came, by the time that passed: a clock that
+// is set does not call off every fetch, nor keep a dead one.
 func (o *op) silent(now time.Time) time.Duration {
-	since := o.begun
-	if last := o.lastBlock.Load(); last != 0 {
-		since = time.Unix(0, last)
+	if last := o.lastBlock.Load(); last != nil {
+		return now.Sub(*last)
 	}
-	return now.Sub(since)
+	return now.Sub(o.begun)
 }
 
 // observe copies progress into a record.
 func (o *op) observe(rec *record) {
-	if last := o.lastBlock.Load(); last != 0 {
-		rec.blocks, rec.bytes, rec.lastBlock = o.blocks.Load(), o.bytes.Load(), last
+	if last := o.lastBlock.Load(); last != nil {
+		rec.blocks, rec.bytes, rec.lastBlock = o.blocks.Load(), o.bytes.Load(), last.UnixNano()
 	}
 }
 

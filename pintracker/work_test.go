@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/ipfs/go-cid"
@@ -463,5 +464,34 @@ func TestDirOfNewerRelease(t *testing.T) {
 	_, err := New(r.cfg, Deps{Source: r.source, Node: r.node, FS: fs, Dir: r.dir})
 	if api.CodeOf(err) != api.CodeInvalid || !strings.Contains(err.Error(), "layout 2") {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// jumped is the same instant after the machine's clock was set: another wall
+// time, the same time passed. The fields are those of package time.
+func jumped(t time.Time, by time.Duration) time.Time {
+	const nanosecondBits = 30
+	wall := (*uint64)(unsafe.Pointer(&t))
+	*wall += uint64(by/time.Second) << nanosecondBits
+	return t
+}
+
+// A clock that is set ahead or back calls off no fetch that gets blocks, and
+// keeps none alive that gets nothing.
+func TestSetClockCallsNothingOff(t *testing.T) {
+	now := time.Now()
+	if back := jumped(now, 2*time.Hour); back.Sub(now) != 0 || back.Unix()-now.Unix() != 7200 {
+		t.Fatalf("the test's own clock does not jump: %s, %s", now, back)
+	}
+	o := &op{begun: now}
+	o.progress(1, 1)
+	for _, by := range []time.Duration{2 * time.Minute, -2 * time.Minute, 20 * 365 * 24 * time.Hour, -10 * 365 * 24 * time.Hour} {
+		if silent := o.silent(jumped(time.Now(), by)); silent < 0 || silent > time.Minute {
+			t.Errorf("after a jump by %s the fetch counts as silent for %s", by, silent)
+		}
+	}
+	late := jumped(time.Now().Add(3*time.Minute), -time.Hour)
+	if silent := o.silent(late); silent < 3*time.Minute {
+		t.Errorf("with the clock set back, a fetch without blocks for 3 minutes counts as silent for %s", silent)
 	}
 }

@@ -99,8 +99,14 @@ func (k *Keeper) next(now time.Time) (time.Duration, error) {
 		return 0, err
 	}
 	k.seen(files[0].at)
-	// One from the future, by a clock that was wrong, does not stop them.
-	return min(files[0].at.Add(k.config.Interval).Sub(now), k.config.Interval), nil
+	// Those from the future, by a clock that was wrong, say nothing of when the
+	// next is due: they must not stop them until that day.
+	for _, f := range files {
+		if !f.at.After(now) {
+			return f.at.Add(k.config.Interval).Sub(now), nil
+		}
+	}
+	return 0, nil
 }
 
 // Backup writes one file, unless nothing has changed since the newest, and then

@@ -377,3 +377,32 @@ func TestReportOfHangingBackup(t *testing.T) {
 		}
 	})
 }
+
+// A file from the future, which a clock that was wrong has left, does not stop
+// the backups until that day.
+func TestBackupFromTheFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs, source := vfs.NewMem(), &fakeSource{cluster: "c"}
+		source.set(1)
+		stop := keeping(t, fs, source, io.Discard)
+		advance(time.Minute)
+		stop()
+		names, _ := kept(t, fs)
+		if len(names) != 1 {
+			t.Fatalf("kept %v", names)
+		}
+		future := strings.Replace(names[0], time.Now().UTC().Format("2006"), "2099", 1)
+		if err := fs.Rename("backups/"+names[0], "backups/"+future); err != nil || future == names[0] {
+			t.Fatalf("%s, %s: %v", names[0], future, err)
+		}
+		source.set(2)
+		stop = keeping(t, fs, source, io.Discard)
+		advance(time.Minute)
+		source.set(3)
+		advance(time.Hour)
+		stop()
+		if _, pins := kept(t, fs); !slices.Contains(pins, 2) || !slices.Contains(pins, 3) || len(pins) > 3 {
+			t.Errorf("kept backups of %v pins", pins)
+		}
+	})
+}
