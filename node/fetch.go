@@ -298,33 +298,3 @@ func (f *fetch) store(ctx context.Context, batch []blocks.Block) error {
 	f.progress(f.walk.Progress())
 	return f.advance(ctx)
 }
-
-// Complete walks what is local of a pin, asking nobody. missing is the first
-// block that is not in the store.
-func (n *Node) Complete(ctx context.Context, pin api.Pin) (complete bool, missing cid.Cid, err error) {
-	w, err := dag.NewWalk(pin.Cid.Cid, pin.Mode != api.ModeDirect)
-	if err != nil {
-		return false, cid.Undef, err
-	}
-	o, ctx, done, err := n.begin(ctx, "check "+pin.Cid.String())
-	if err != nil {
-		return false, cid.Undef, err
-	}
-	defer done()
-	for {
-		c, ok := w.Next()
-		if !ok {
-			return true, cid.Undef, nil
-		}
-		if ctx.Err() != nil {
-			return false, cid.Undef, ended(ctx, ctx.Err())
-		}
-		local, err := n.visitLocal(ctx, o, w, c)
-		if err != nil {
-			return false, cid.Undef, err
-		}
-		if !local {
-			return false, c, nil
-		}
-	}
-}

@@ -24,6 +24,8 @@ type Node interface {
 	Pin(ctx context.Context, pins []api.Pin) error
 	Unpin(ctx context.Context, cids []cid.Cid) error
 	Pinned(ctx context.Context, c cid.Cid) (bool, error)
+	Kept(ctx context.Context, cids []cid.Cid) ([]bool, error)
+	Check(ctx context.Context, pin api.Pin, pace func(ctx context.Context, blocks int) error) (missing cid.Cid, err error)
 	Complete(ctx context.Context, pin api.Pin) (bool, cid.Cid, error)
 	PutBlocks(ctx context.Context, bs []blocks.Block) error
 	Sync(ctx context.Context) error
@@ -84,6 +86,7 @@ func Suite(t *testing.T, newStore func(t *testing.T) Store, run func(t *testing.
 		{"collection keeps what was fetched and not pinned yet", gcKeepsFetched},
 		{"collection waits for a lease", gcWaits},
 		{"collection keeps what is wanted", gcKeepsWanted},
+		{"what is kept is looked at", check},
 		{"resolve", resolve},
 		{"bad CIDs", badCids},
 	} {

@@ -217,30 +217,57 @@ func (n *Node) Lease(ctx context.Context) (release func(), err error) {
 	return release, ended(ctx, err)
 }
 
-// Complete walks what is local of a pin; missing is the first block that is not.
-func (n *Node) Complete(ctx context.Context, pin api.Pin) (complete bool, missing cid.Cid, err error) {
+// Kept says of each CID whether the cluster has pinned it.
+func (n *Node) Kept(ctx context.Context, cids []cid.Cid) ([]bool, error) {
+	_, done, err := n.begin(ctx, "kept", cid.Undef)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	n.disk.mu.Lock()
+	defer n.disk.mu.Unlock()
+	kept := make([]bool, len(cids))
+	for i, c := range cids {
+		_, kept[i] = n.disk.own[c]
+	}
+	return kept, nil
+}
+
+// Check walks what is local of a pin; missing is the first block that is not.
+func (n *Node) Check(ctx context.Context, pin api.Pin, pace func(ctx context.Context, blocks int) error) (missing cid.Cid, err error) {
 	w, err := dag.NewWalk(pin.Cid.Cid, pin.Mode != api.ModeDirect)
 	if err != nil {
-		return false, cid.Undef, err
+		return cid.Undef, err
 	}
-	_, done, err := n.begin(ctx, "complete", pin.Cid.Cid)
+	ctx, done, err := n.begin(ctx, "complete", pin.Cid.Cid)
 	if err != nil {
-		return false, cid.Undef, err
+		return cid.Undef, err
 	}
 	defer done()
 	for {
 		c, ok := w.Next()
+		if pace != nil {
+			if err := pace(ctx, 1); err != nil {
+				return cid.Undef, ended(ctx, err)
+			}
+		}
 		if !ok {
-			return true, cid.Undef, nil
+			return cid.Undef, nil
 		}
 		b, local, err := n.local(c)
 		if err != nil || !local {
-			return false, c, err
+			return c, err
 		}
 		if err := w.Visit(b); err != nil {
-			return false, cid.Undef, err
+			return cid.Undef, err
 		}
 	}
+}
+
+// Complete is Check without a pace.
+func (n *Node) Complete(ctx context.Context, pin api.Pin) (complete bool, missing cid.Cid, err error) {
+	missing, err = n.Check(ctx, pin, nil)
+	return err == nil && !missing.Defined(), missing, err
 }
 
 // Resolve takes a CID, or /ipfs/ followed by one; the fake knows no names and
