@@ -43,4 +43,6 @@ const (
 	AlertPing   = "ping"   // the peer is down
 	AlertIPFS   = "ipfs"   // its IPFS node cannot work
 	AlertBackup = "backup" // its backups of the pinset fail
+	AlertDamage = "damage" // blocks on its disk are damaged
+	AlertRead   = "read"   // its disk cannot be read
 )

@@ -30,9 +30,9 @@ func (n *Node) Kept(ctx context.Context, cids []cid.Cid) ([]bool, error) {
 	return kept, nil
 }
 
-// Check walks what a pin keeps and asks nobody for it. It returns the first
-// block that is not in the local store, or the undefined CID if all are. pace,
-// which may be nil, is told how many blocks were looked at since its last call,
+// Check walks what a pin keeps, reading every block, and asks nobody for it. It
+// returns the first block that is not in the local store, or is damaged there,
+// or the undefined CID if all are well. pace, which may be nil, is told how many blocks were looked at since its last call,
 // and may wait; its error ends the walk.
 func (n *Node) Check(ctx context.Context, pin api.Pin, pace func(ctx context.Context, blocks int) error) (missing cid.Cid, err error) {
 	w, err := dag.NewWalk(pin.Cid.Cid, pin.Mode != api.ModeDirect)
@@ -60,7 +60,7 @@ func (n *Node) Check(ctx context.Context, pin api.Pin, pace func(ctx context.Con
 		if ctx.Err() != nil {
 			return cid.Undef, ended(ctx, ctx.Err())
 		}
-		local, err := n.visitLocal(ctx, o, w, c)
+		local, err := n.visitWhole(ctx, o, w, c)
 		if err != nil {
 			return cid.Undef, err
 		}

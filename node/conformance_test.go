@@ -1,6 +1,7 @@
 package node
 
 import (
+	"os"
 	"regexp"
 	"testing"
 
@@ -60,8 +61,28 @@ func (f folder) PinnedByUser(t *testing.T, n conformance.Node, c cid.Cid) api.Pi
 	return ""
 }
 
+// Damage writes other bytes in the block's place, past all that checks, and reads.
+func (f folder) Damage(t *testing.T, n conformance.Node, c cid.Cid) {
+	t.Helper()
+	o := n.(*Node).open
+	bare := o.core.Repo.Datastore().(*guardedStore).Datastore
+	if err := bare.Put(t.Context(), blockKey(c), []byte("other bytes")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := o.core.Blockstore.Get(t.Context(), c); err == nil {
+		t.Fatalf("a damaged block was read as %d bytes", len(b.RawData()))
+	}
+}
+
+func (f folder) Wipe(t *testing.T) {
+	t.Helper()
+	if err := os.RemoveAll(f.dir); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // flatfsMatters are the tests to repeat on flatfs, which syncs every block.
-var flatfsMatters = regexp.MustCompile("a_tree|full|survive|collection")
+var flatfsMatters = regexp.MustCompile("a_tree|full|survive|collection|damaged|repository")
 
 func TestConformance(t *testing.T) {
 	for _, kind := range []BlockStore{BlocksPebble, BlocksFlatfs} {

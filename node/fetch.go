@@ -8,7 +8,6 @@ import (
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
-	ipld "github.com/ipfs/go-ipld-format"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"holdfast/api"
@@ -152,11 +151,15 @@ func (f *fetch) advance(ctx context.Context) error {
 	return nil
 }
 
-// visitLocal visits a block if it is in the local store.
+// visitLocal visits a block if it is in the local store. It asks the disk, not
+// what Kubo remembers of it.
 func (n *Node) visitLocal(ctx context.Context, o *opened, w *dag.Walk, c cid.Cid) (bool, error) {
+	if b, ok := dag.Identity(c); ok {
+		return true, w.Visit(b)
+	}
 	if !w.NeedsContent(c) {
-		size, err := o.core.Blockstore.GetSize(ctx, c)
-		if ipld.IsNotFound(err) {
+		size, err := o.store.GetSize(ctx, blockKey(c))
+		if isMissing(err) {
 			return false, nil
 		}
 		if err != nil {
@@ -165,14 +168,32 @@ func (n *Node) visitLocal(ctx context.Context, o *opened, w *dag.Walk, c cid.Cid
 		w.Leaf(size)
 		return true, nil
 	}
-	b, err := o.core.Blockstore.Get(ctx, c)
-	if ipld.IsNotFound(err) {
+	return n.visitWhole(ctx, o, w, c)
+}
+
+// visitWhole is visitLocal for a block whose bytes are to be read and checked,
+// whether or not they matter to the walk.
+func (n *Node) visitWhole(ctx context.Context, o *opened, w *dag.Walk, c cid.Cid) (bool, error) {
+	if b, ok := dag.Identity(c); ok {
+		return true, w.Visit(b)
+	}
+	b, err := o.read(ctx, c)
+	if isMissing(err) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("read block %s: %w", c, err)
 	}
 	return true, w.Visit(b)
+}
+
+// read reads a block from the disk and checks it.
+func (o *opened) read(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	data, err := o.store.Get(ctx, blockKey(c))
+	if err != nil {
+		return nil, err
+	}
+	return blocks.NewBlockWithCid(data, c)
 }
 
 // recheck looks for what was missing again: it may have come by other ways.

@@ -127,6 +127,9 @@ func (n *Node) unpinnedRoots(ctx context.Context, o *opened) ([]cid.Cid, error) 
 		return nil, fmt.Errorf("read MFS root: %w", err)
 	}
 	roots = append(roots, n.protected(time.Now())...)
+	if o.marker.Defined() {
+		roots = append(roots, o.marker)
+	}
 	lent, err := o.core.Repo.Datastore().Query(ctx, query.Query{Prefix: lentPrefix.String()})
 	if err != nil {
 		return nil, fmt.Errorf("list pins: %w", err)

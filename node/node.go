@@ -33,6 +33,7 @@ type Node struct {
 	pinMu  sync.Mutex // one batch of pins at a time
 
 	peersChanged chan struct{} // has room for one
+	damageFound  chan struct{} // likewise
 
 	mu       sync.Mutex
 	id       peer.ID
@@ -50,6 +51,10 @@ type opened struct {
 	core    *core.IpfsNode
 	api     coreiface.CoreAPI
 	space   *space
+	store   *guardedStore
+	damage  *damage
+	repoID  string
+	marker  cid.Cid // see openRepoID; undefined: there is none
 	rpc     http.Handler
 	gateway http.Handler
 }
@@ -74,7 +79,7 @@ func New(c Config, logger *slog.Logger) (*Node, error) {
 	}
 	return &Node{config: c.withDefaults(), logger: logger, gate: gate.New(), roots: newRootBatcher(),
 		ready: make(chan struct{}), id: id, ops: map[uint64]operation{}, fetching: map[cid.Cid]int{},
-		peersChanged: make(chan struct{}, 1), fetched: map[cid.Cid]time.Time{}, peers: map[peer.ID]peer.AddrInfo{}}, nil
+		peersChanged: make(chan struct{}, 1), damageFound: make(chan struct{}, 1), fetched: map[cid.Cid]time.Time{}, peers: map[peer.ID]peer.AddrInfo{}}, nil
 }
 
 // Ready is closed when the node can be used.
@@ -128,6 +133,7 @@ func (n *Node) Run(ctx context.Context) error {
 	loops.Go(func() { n.roots.run(closing, n, o) })
 	loops.Go(func() { n.collectPeriodically(closing) })
 	loops.Go(func() { n.keepPeers(closing, o) })
+	loops.Go(func() { n.tellCaches(closing, o) })
 	n.mu.Lock()
 	n.open, n.id = o, o.core.Identity
 	n.mu.Unlock()
@@ -141,7 +147,7 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 func (n *Node) openCore(closing context.Context) (*opened, error) {
-	repo, space, err := openRepo(n.config)
+	repo, space, err := openRepo(closing, n.config, n.damageFound)
 	if err != nil {
 		return nil, err
 	}
@@ -150,6 +156,10 @@ func (n *Node) openCore(closing context.Context) (*opened, error) {
 		if err := repo.store.Delete(closing, core.TempBootstrapPeersKey); err != nil {
 			return nil, errors.Join(fmt.Errorf("forget former peers: %w", err), repo.Close())
 		}
+	}
+	id, marker, err := openRepoID(closing, repo.store)
+	if err != nil {
+		return nil, errors.Join(err, repo.Close())
 	}
 	// On an error NewNode leaves a goroutine that waits for this context.
 	lifetime, cancel := context.WithCancel(context.WithoutCancel(closing))
@@ -163,7 +173,9 @@ func (n *Node) openCore(closing context.Context) (*opened, error) {
 	}
 	context.AfterFunc(kubo.Context(), cancel) // Kubo's context ends after it has closed
 	kubo.IsDaemon = true
-	o := &opened{core: kubo, space: space}
+	o := &opened{core: kubo, space: space, store: repo.store, damage: repo.store.damage, repoID: id, marker: marker}
+	online := func() bool { return len(kubo.PeerHost.Network().Peers()) > 0 }
+	o.damage.online.Store(&online)
 	if o.api, err = coreapi.NewCoreAPI(kubo); err == nil {
 		err = n.makeHandlers(o)
 	}

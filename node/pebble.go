@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -88,18 +87,5 @@ func (c pebbleConfig) Create(repoPath string) (repo.Datastore, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pebbleStore{store}, nil
-}
-
-// pebbleStore can give back the space of what was deleted.
-type pebbleStore struct{ *pebbleds.Datastore }
-
-// CollectGarbage rewrites the tables, so that deleted keys and the files of their
-// values go. Values of separatedBytes and more are not rewritten, which makes
-// it cheap. A file of values of which some live on is rewritten later.
-func (s *pebbleStore) CollectGarbage(ctx context.Context) error {
-	if err := s.DB.Compact(ctx, []byte("/"), []byte("0"), false); err != nil {
-		return fmt.Errorf("compact: %w", err)
-	}
-	return nil
+	return newPebbleStore(store), nil
 }

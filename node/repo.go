@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -129,7 +130,7 @@ func lockRepo(dir string) (*flock.Flock, error) {
 }
 
 // openRepo opens the repository and lays the config over it. The caller closes it.
-func openRepo(c Config) (*overlaidRepo, *space, error) {
+func openRepo(ctx context.Context, c Config, damageFound chan struct{}) (*overlaidRepo, *space, error) {
 	r, err := fsrepo.Open(c.Dir)
 	var locked lockfile.LockedError
 	if errors.As(err, &locked) {
@@ -148,7 +149,11 @@ func openRepo(c Config) (*overlaidRepo, *space, error) {
 	}
 	c.overlay(k)
 	sp := newSpace(c, r.GetStorageUsage)
-	store := &guardedStore{Datastore: r.Datastore(), space: sp, oneLog: k.Datastore.Spec["type"] == "pebbleds"}
+	damage, err := openDamage(ctx, r.Datastore(), damageFound)
+	if err != nil {
+		return nil, nil, errors.Join(err, r.Close())
+	}
+	store := &guardedStore{Datastore: r.Datastore(), space: sp, damage: damage, oneLog: k.Datastore.Spec["type"] == "pebbleds"}
 	return &overlaidRepo{Repo: r, config: k, store: store}, sp, nil
 }
 

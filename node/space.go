@@ -125,9 +125,12 @@ func (s *space) forget() {
 // them: a full disk would end the process (Pebble cannot lose a log write),
 // and Kubo itself does not keep to StorageMax. Metadata always passes, so that
 // unpinning and collecting work when space is short.
+//
+// What it reads of blocks is what their CIDs say, or an error.
 type guardedStore struct {
 	repo.Datastore
 	space  *space
+	damage *damage
 	oneLog bool // blocks and metadata share one write-ahead log
 }
 
@@ -152,7 +155,88 @@ func (g *guardedStore) Put(ctx context.Context, key ds.Key, value []byte) error 
 			return err
 		}
 	}
-	return spaceError(g.Datastore.Put(ctx, key, value))
+	if err := g.Datastore.Put(ctx, key, value); err != nil || !isBlock(key) {
+		return spaceError(err)
+	}
+	return g.damage.mended(ctx, key)
+}
+
+func (g *guardedStore) Delete(ctx context.Context, key ds.Key) error {
+	if err := g.Datastore.Delete(ctx, key); err != nil || !isBlock(key) {
+		return spaceError(err)
+	}
+	return g.damage.mended(ctx, key)
+}
+
+// Get reads a value; that of a block is compared with its key.
+func (g *guardedStore) Get(ctx context.Context, key ds.Key) ([]byte, error) {
+	if !isBlock(key) {
+		return g.Datastore.Get(ctx, key)
+	}
+	var value []byte
+	err := g.readBlock(ctx, key, func() (err error) {
+		if value, err = g.Datastore.Get(ctx, key); err == nil {
+			err = compare(key, value)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return value, nil
+}
+
+// GetSize tells a value's size. That of a block is read, and not compared.
+func (g *guardedStore) GetSize(ctx context.Context, key ds.Key) (int, error) {
+	if !isBlock(key) {
+		return g.Datastore.GetSize(ctx, key)
+	}
+	size := -1
+	err := g.readBlock(ctx, key, func() (err error) {
+		size, err = g.Datastore.GetSize(ctx, key)
+		return err
+	})
+	if err != nil {
+		return -1, err
+	}
+	return size, nil
+}
+
+// Has says whether a block can be had from the store.
+func (g *guardedStore) Has(ctx context.Context, key ds.Key) (bool, error) {
+	if !isBlock(key) {
+		return g.Datastore.Has(ctx, key)
+	}
+	has := false
+	err := g.readBlock(ctx, key, func() (err error) {
+		has, err = g.Datastore.Has(ctx, key)
+		return err
+	})
+	if isMissing(err) {
+		return false, nil
+	}
+	return has, err
+}
+
+// readBlock reads by read, which it repeats once where that looks like damage:
+// a disk may err for a moment, and good bytes may just have been written.
+func (g *guardedStore) readBlock(ctx context.Context, key ds.Key, read func() error) error {
+	err := g.damage.known(key)
+	if err == nil {
+		if err = read(); err == nil || errors.Is(err, ds.ErrNotFound) {
+			return err
+		}
+		if isDamage(err) {
+			err = read()
+		}
+		if err != nil && !errors.Is(err, ds.ErrNotFound) {
+			err = g.damage.judge(ctx, key, err)
+		}
+	}
+	if isMissing(err) && ctx.Value(asMissing{}) != nil {
+		return ds.ErrNotFound
+	}
+	return err
 }
 
 func (g *guardedStore) Batch(ctx context.Context) (ds.Batch, error) {
@@ -160,7 +244,7 @@ func (g *guardedStore) Batch(ctx context.Context) (ds.Batch, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &guardedBatch{Batch: b, space: g.space}, nil
+	return &guardedBatch{Batch: b, space: g.space, damage: g.damage}, nil
 }
 
 // DiskUsage keeps the optional interface of the store below.
@@ -170,15 +254,25 @@ func (g *guardedStore) DiskUsage(ctx context.Context) (uint64, error) {
 
 type guardedBatch struct {
 	ds.Batch
-	space *space
-	bytes uint64
+	space  *space
+	damage *damage
+	bytes  uint64
+	blocks []ds.Key // written or deleted
 }
 
 func (b *guardedBatch) Put(ctx context.Context, key ds.Key, value []byte) error {
 	if isBlock(key) {
 		b.bytes += uint64(len(value))
+		b.blocks = append(b.blocks, key)
 	}
 	return b.Batch.Put(ctx, key, value)
+}
+
+func (b *guardedBatch) Delete(ctx context.Context, key ds.Key) error {
+	if isBlock(key) {
+		b.blocks = append(b.blocks, key)
+	}
+	return b.Batch.Delete(ctx, key)
 }
 
 func (b *guardedBatch) Commit(ctx context.Context) error {
@@ -187,7 +281,10 @@ func (b *guardedBatch) Commit(ctx context.Context) error {
 			return err
 		}
 	}
-	return spaceError(b.Batch.Commit(ctx))
+	if err := b.Batch.Commit(ctx); err != nil {
+		return spaceError(err)
+	}
+	return b.damage.mended(ctx, b.blocks...)
 }
 
 // spaceError gives a full disk its code.

@@ -236,6 +236,7 @@ func (d *Daemon) startParts(ctx context.Context, s *stages) error {
 	if d.node, err = d.seams.Node(d.wanted); err != nil {
 		return err
 	}
+	d.tell = append(d.tell, d.node.Conditions)
 	if err := d.openLog(s); err != nil {
 		return err
 	}

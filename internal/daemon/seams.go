@@ -43,6 +43,12 @@ type Node interface {
 	GC(ctx context.Context, emit func(api.RepoGCKey)) error
 	RPC() http.Handler
 	Gateway() http.Handler
+	// RepoID, Damaged and DamageFound tell what the repository has lost.
+	RepoID(ctx context.Context) (string, error)
+	Damaged() []cid.Cid
+	DamageFound() <-chan struct{}
+	Complete(ctx context.Context, pin api.Pin) (complete bool, missing cid.Cid, err error)
+	Conditions() []api.Condition
 }
 
 // Agreement is what raft stands on.

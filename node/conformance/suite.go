@@ -34,6 +34,9 @@ type Node interface {
 	RepoStat(ctx context.Context) (api.RepoStat, error)
 	Free(ctx context.Context) (uint64, error)
 	GC(ctx context.Context, report func(api.RepoGCKey)) error
+	RepoID(ctx context.Context) (string, error)
+	Damaged() []cid.Cid
+	DamageFound() <-chan struct{}
 }
 
 // Store is what survives one node, and makes the next on it.
@@ -46,6 +49,10 @@ type Store interface {
 	// mode "" unpins. PinnedByUser is the mode of such a pin, or "".
 	PinByUser(t *testing.T, n Node, c cid.Cid, mode api.PinMode)
 	PinnedByUser(t *testing.T, n Node, c cid.Cid) api.PinMode
+	// Damage spoils a block's bytes on the disk and has the running node find it.
+	Damage(t *testing.T, n Node, c cid.Cid)
+	// Wipe empties the store; no node runs on it.
+	Wipe(t *testing.T)
 }
 
 // Options of a node.
@@ -87,6 +94,8 @@ func Suite(t *testing.T, newStore func(t *testing.T) Store, run func(t *testing.
 		{"collection waits for a lease", gcWaits},
 		{"collection keeps what is wanted", gcKeepsWanted},
 		{"what is kept is looked at", check},
+		{"the repository has an ID", repoID},
+		{"a damaged block is missing until it is replaced", damagedBlock},
 		{"resolve", resolve},
 		{"bad CIDs", badCids},
 	} {

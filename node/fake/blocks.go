@@ -173,6 +173,7 @@ func (n *Node) store(ctx context.Context, bs []blocks.Block) error {
 		for key, data := range fresh {
 			n.disk.blocks[key] = data
 			n.disk.unsynced[key] = true
+			delete(n.disk.damaged, key)
 		}
 		n.disk.used += size
 		return nil

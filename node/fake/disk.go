@@ -19,18 +19,20 @@ type Disk struct {
 	id peer.ID
 
 	mu       sync.Mutex
+	wipes    int    // how often it was emptied
 	capacity uint64 // bytes of blocks; 0: no limit
 	used     uint64
 	blocks   map[string][]byte // by multihash
 	unsynced map[string]bool   // blocks that a crash loses
 	own      map[cid.Cid]api.PinMode
 	user     map[cid.Cid]api.PinMode
-	holder   *Node // the node that runs on it
+	damaged  map[string]bool // blocks that were found damaged, and count as missing
+	holder   *Node           // the node that runs on it
 }
 
 // NewDisk makes an empty disk of a node with this identity.
 func NewDisk(id peer.ID) *Disk {
-	return &Disk{id: id, blocks: map[string][]byte{}, unsynced: map[string]bool{},
+	return &Disk{id: id, blocks: map[string][]byte{}, unsynced: map[string]bool{}, damaged: map[string]bool{},
 		own: map[cid.Cid]api.PinMode{}, user: map[cid.Cid]api.PinMode{}}
 }
 
@@ -61,6 +63,32 @@ func (d *Disk) Lose(c cid.Cid) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.remove(dag.Key(c))
+}
+
+// Damage spoils a block, and the node that runs on the disk finds it: from now
+// on the block is missing, and among those that the node calls damaged.
+func (d *Disk) Damage(c cid.Cid) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.remove(dag.Key(c))
+	d.damaged[dag.Key(c)] = true
+	if d.holder != nil {
+		d.holder.signalDamage()
+	}
+}
+
+// Wipe makes the disk what one with a new repository is: empty, and of another
+// RepoID. The node's identity stays. No node runs on it meanwhile.
+func (d *Disk) Wipe() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.wipes++
+	d.used = 0
+	clear(d.blocks)
+	clear(d.unsynced)
+	clear(d.damaged)
+	clear(d.own)
+	clear(d.user)
 }
 
 // PinByUser pins as a user of the node would, past the cluster; mode "" unpins.
@@ -125,6 +153,7 @@ func (d *Disk) remove(key string) {
 	d.used -= uint64(len(d.blocks[key]))
 	delete(d.blocks, key)
 	delete(d.unsynced, key)
+	delete(d.damaged, key)
 }
 
 func (d *Disk) free() uint64 {

@@ -38,6 +38,10 @@ func (s store) PinnedByUser(_ *testing.T, _ conformance.Node, c cid.Cid) api.Pin
 	return s.disk.PinnedByUser(c)
 }
 
+func (s store) Damage(_ *testing.T, _ conformance.Node, c cid.Cid) { s.disk.Damage(c) }
+
+func (s store) Wipe(*testing.T) { s.disk.Wipe() }
+
 func TestConformance(t *testing.T) {
 	var world *fake.World
 	var disks int

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -19,7 +20,7 @@ import (
 
 // Op is one operation of a node, as a fault hook sees it.
 type Op struct {
-	Name string  // fetch, write, pin, unpin, pinned, complete, put, sync, lease, resolve, stat, free, gc
+	Name string  // fetch, write, pin, unpin, pinned, complete, put, sync, lease, resolve, stat, free, gc, repoid
 	N    int     // the how-manieth operation of this node, from 1
 	Cid  cid.Cid // undefined where there is none, or many
 }
@@ -46,6 +47,7 @@ type Node struct {
 	disk   *Disk
 	gate   *gate.Gate
 	ready  chan struct{}
+	damage chan struct{} // has room for one
 
 	mu       sync.Mutex
 	open     bool
@@ -71,7 +73,7 @@ func New(c Config) (*Node, error) {
 	if c.LeaseLinger == 0 {
 		c.LeaseLinger = 10 * time.Second
 	}
-	return &Node{config: c, disk: c.Disk, gate: gate.New(), ready: make(chan struct{}),
+	return &Node{config: c, disk: c.Disk, gate: gate.New(), ready: make(chan struct{}), damage: make(chan struct{}, 1),
 		working: map[int]context.CancelCauseFunc{}, fetching: map[cid.Cid]int{}, fetched: map[cid.Cid]bool{}}, nil
 }
 
@@ -84,6 +86,9 @@ func (n *Node) Run(ctx context.Context) error {
 	n.mu.Lock()
 	n.open = true
 	n.mu.Unlock()
+	if len(n.Damaged()) > 0 {
+		n.signalDamage()
+	}
 	n.config.World.enter(n)
 	close(n.ready)
 	<-ctx.Done()
@@ -160,6 +165,56 @@ func (n *Node) Ready() <-chan struct{} { return n.ready }
 
 // ID is the node's identity.
 func (n *Node) ID() peer.ID { return n.disk.id }
+
+// RepoID names what is on the disk: a wiped one has another.
+func (n *Node) RepoID(ctx context.Context) (string, error) {
+	_, done, err := n.begin(ctx, "repoid", cid.Undef)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	n.disk.mu.Lock()
+	defer n.disk.mu.Unlock()
+	return fmt.Sprintf("%s-%d", n.disk.id, n.disk.wipes), nil
+}
+
+// Damaged lists the blocks that were found damaged and not replaced or
+// collected since.
+func (n *Node) Damaged() []cid.Cid {
+	n.mu.Lock()
+	open := n.open
+	n.mu.Unlock()
+	if !open {
+		return nil
+	}
+	n.disk.mu.Lock()
+	defer n.disk.mu.Unlock()
+	var out []cid.Cid
+	for _, key := range slices.Sorted(maps.Keys(n.disk.damaged)) {
+		out = append(out, cid.NewCidV1(cid.Raw, []byte(key)))
+	}
+	return out
+}
+
+// DamageFound receives after Damaged has grown, and once when the node opened
+// on a disk with damaged blocks.
+func (n *Node) DamageFound() <-chan struct{} { return n.damage }
+
+// Conditions tells of each damaged block.
+func (n *Node) Conditions() []api.Condition {
+	var out []api.Condition
+	for _, c := range n.Damaged() {
+		out = append(out, api.Condition{Name: api.AlertDamage, Subject: c.String(), Message: "block " + c.String() + " is damaged"})
+	}
+	return out
+}
+
+func (n *Node) signalDamage() {
+	select {
+	case n.damage <- struct{}{}:
+	default:
+	}
+}
 
 // Addresses is one made-up address while the node is open.
 func (n *Node) Addresses() []multiaddr.Multiaddr {

@@ -118,6 +118,7 @@ func (n *Node) GC(ctx context.Context, report func(api.RepoGCKey)) error {
 		for _, key := range removed {
 			n.disk.remove(key)
 		}
+		maps.DeleteFunc(n.disk.damaged, func(key string, _ bool) bool { return !keep[key] })
 		return nil
 	})
 	if err != nil || report == nil {

@@ -1,0 +1,227 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
+	pebbleds "github.com/ipfs/go-ds-pebble"
+)
+
+// pebbleStore is the datastore on Pebble. It reads by itself, since the one of
+// go-ds-pebble takes failed reads for data: Pebble reads a separated value when
+// it is asked for, gives an empty one where that fails, and tells of the error
+// at the closing only, which go-ds-pebble does not look at; and a query of its
+// that meets an error ends as if there was nothing more. It can also give back
+// the space of what was deleted.
+type pebbleStore struct {
+	*pebbleds.Datastore
+
+	mu     sync.Mutex
+	closed bool
+	open   map[*pebbleQuery]struct{} // Pebble must not close below an iterator
+}
+
+func newPebbleStore(store *pebbleds.Datastore) *pebbleStore {
+	return &pebbleStore{Datastore: store, open: map[*pebbleQuery]struct{}{}}
+}
+
+// read calls use, which may be nil, with a value that is whole; use must copy
+// what it keeps.
+func (s *pebbleStore) read(key ds.Key, use func([]byte)) error {
+	value, closer, err := s.DB.Get(key.Bytes())
+	if errors.Is(err, pebble.ErrNotFound) {
+		return ds.ErrNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", key, err)
+	}
+	// The value must be copied before the closing, which tells whether it was read.
+	if use != nil {
+		use(value)
+	}
+	if err := closer.Close(); err != nil {
+		return fmt.Errorf("read %s: %w", key, err)
+	}
+	return nil
+}
+
+// Get reads a value.
+func (s *pebbleStore) Get(_ context.Context, key ds.Key) ([]byte, error) {
+	var out []byte
+	if err := s.read(key, func(value []byte) { out = bytes.Clone(value) }); err != nil {
+		return nil, err
+	}
+	if out == nil {
+		out = []byte{}
+	}
+	return out, nil
+}
+
+// GetSize reads a value and tells its length.
+func (s *pebbleStore) GetSize(_ context.Context, key ds.Key) (int, error) {
+	size := -1
+	if err := s.read(key, func(value []byte) { size = len(value) }); err != nil {
+		return -1, err
+	}
+	return size, nil
+}
+
+// Has says whether a key has a value, which it reads.
+func (s *pebbleStore) Has(_ context.Context, key ds.Key) (bool, error) {
+	err := s.read(key, nil)
+	if errors.Is(err, ds.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Query finds what lies under a prefix, in the order of the keys unless asked
+// otherwise. A query that cannot read on ends with an error.
+func (s *pebbleStore) Query(_ context.Context, q query.Query) (query.Results, error) {
+	prefix := ds.NewKey(q.Prefix).String()
+	if prefix != "/" {
+		prefix += "/"
+	}
+	bounds := &pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: append([]byte(prefix[:len(prefix)-1]), '/'+1)}
+	it := &pebbleQuery{store: s, keysOnly: q.KeysOnly, sizes: q.ReturnsSizes}
+	rest := q // what Pebble cannot do
+	rest.Prefix = ""
+	if len(q.Orders) == 1 {
+		switch q.Orders[0].(type) {
+		case query.OrderByKey, *query.OrderByKey:
+			rest.Orders = nil
+		case query.OrderByKeyDescending, *query.OrderByKeyDescending:
+			it.backwards, rest.Orders = true, nil
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errStoreClosed
+	}
+	var err error
+	if it.iter, err = s.DB.NewIter(bounds); err != nil {
+		return nil, fmt.Errorf("query %s: %w", prefix, err)
+	}
+	s.open[it] = struct{}{}
+	return query.NaiveQueryApply(rest, query.ResultsFromIterator(q, query.Iterator{Next: it.next, Close: it.close})), nil
+}
+
+// Close ends what queries are left, and closes the database.
+func (s *pebbleStore) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	var left []*pebbleQuery
+	for it := range s.open {
+		left = append(left, it)
+	}
+	s.mu.Unlock()
+	for _, it := range left {
+		_ = it.end(errStoreClosed) // the query's next step tells
+	}
+	return s.Datastore.Close()
+}
+
+var errStoreClosed = errors.New("the datastore is closed")
+
+// pebbleQuery is a query at work.
+type pebbleQuery struct {
+	store           *pebbleStore
+	backwards       bool
+	keysOnly, sizes bool
+
+	mu      sync.Mutex
+	iter    *pebble.Iterator // nil: it has ended
+	started bool
+	failed  error // is told once
+}
+
+func (it *pebbleQuery) next() (query.Result, bool) {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	if it.iter == nil || !it.advance() {
+		return it.last()
+	}
+	entry := query.Entry{Key: string(it.iter.Key())}
+	if !it.keysOnly || it.sizes {
+		value, err := it.iter.ValueAndErr()
+		if err != nil {
+			it.failed = err
+			return it.last()
+		}
+		entry.Size = len(value)
+		if !it.keysOnly {
+			entry.Value = bytes.Clone(value)
+		}
+	}
+	return query.Result{Entry: entry}, true
+}
+
+func (it *pebbleQuery) advance() bool {
+	first := !it.started
+	it.started = true
+	switch {
+	case first && it.backwards:
+		return it.iter.Last()
+	case first:
+		return it.iter.First()
+	case it.backwards:
+		return it.iter.Prev()
+	default:
+		return it.iter.Next()
+	}
+}
+
+// last ends the query: with its error, the first time, if it failed.
+func (it *pebbleQuery) last() (query.Result, bool) {
+	if err := it.finish(); it.failed == nil {
+		it.failed = err
+	}
+	if err := it.failed; err != nil {
+		it.failed = nil
+		return query.Result{Error: fmt.Errorf("query: %w", err)}, true
+	}
+	return query.Result{}, false
+}
+
+// finish closes the iterator, which tells of an error that ended it.
+func (it *pebbleQuery) finish() error {
+	if it.iter == nil {
+		return nil
+	}
+	err := it.iter.Close()
+	it.iter = nil
+	it.store.mu.Lock()
+	defer it.store.mu.Unlock()
+	delete(it.store.open, it)
+	return err
+}
+
+// end closes the query before its end; its next step tells why.
+func (it *pebbleQuery) end(why error) error {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	if it.iter == nil {
+		return nil
+	}
+	it.failed = why
+	return it.finish()
+}
+
+func (it *pebbleQuery) close() error { return it.end(nil) }
+
+// CollectGarbage rewrites the tables, so that deleted keys and the files of their
+// values go. Values of separatedBytes and more are not rewritten, which makes
+// it cheap. A file of values of which some live on is rewritten later.
+func (s *pebbleStore) CollectGarbage(ctx context.Context) error {
+	if err := s.DB.Compact(ctx, []byte("/"), []byte("0"), false); err != nil {
+		return fmt.Errorf("compact: %w", err)
+	}
+	return nil
+}
