@@ -32,6 +32,7 @@ type fakeMachine struct {
 	restores    int
 	fail        error // of the next Apply
 	failRestore bool
+	hold        chan struct{} // Apply waits until it is closed; nil: it does not
 }
 
 type machineState struct {
@@ -43,6 +44,11 @@ type machineState struct {
 func (m *fakeMachine) Apply(index uint64, commands [][]byte) ([]any, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if hold := m.hold; hold != nil {
+		m.mu.Unlock()
+		<-hold
+		m.mu.Lock()
+	}
 	if m.fail != nil {
 		return nil, m.fail
 	}

@@ -61,6 +61,9 @@ type Log struct {
 	stopping chan struct{} // closed when Run begins to end
 	done     chan struct{} // closed when Run has ended
 
+	// leading is this peer's last leadership; nil: it never led.
+	leading atomic.Pointer[leadership]
+
 	failOnce sync.Once
 	failure  error         // set before failed is closed
 	failed   chan struct{} // closed by the first fatal error
@@ -167,9 +170,25 @@ func (l *Log) Leader() (peer.ID, bool) {
 	return leader, err == nil
 }
 
-// IsLeader says whether this peer thinks that it leads. Only a commit proves
-// it: see ReadIndex.
+// IsLeader says whether this peer may decide: it thinks that it leads, and its
+// machine contains all that earlier leaders committed. Only a commit proves
+// that it still leads: see ReadIndex.
 func (l *Log) IsLeader() bool {
+	current := l.leading.Load()
+	if current == nil || !current.decides.Load() || !l.elected() {
+		return false
+	}
+	select {
+	case <-current.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// elected says whether this peer thinks that it leads, however far its machine
+// is.
+func (l *Log) elected() bool {
 	r := l.raft.Load()
 	return r != nil && r.State() == raft.Leader
 }

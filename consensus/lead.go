@@ -2,8 +2,16 @@ package consensus
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
+
+// leadership is one time of leading.
+type leadership struct {
+	ended <-chan struct{}
+	// decides: the machine contains all that earlier leaders committed.
+	decides atomic.Bool
+}
 
 const barrierRetry = 20 * time.Millisecond
 
@@ -24,10 +32,15 @@ func (l *Log) runLeadership(base context.Context, notify <-chan bool, stopped <-
 			ctx, cancel := context.WithCancelCause(base)
 			before, finished := last, make(chan struct{})
 			end, last = cancel, finished
+			current := &leadership{ended: ctx.Done()}
+			l.leading.Store(current)
 			go func() {
 				defer close(finished)
+				l.reachBarrier(ctx, current)
 				<-before
-				l.lead(ctx)
+				if l.deps.Lead != nil && ctx.Err() == nil {
+					l.deps.Lead(ctx)
+				}
 			}()
 		case <-stopping:
 			stopping = nil
@@ -40,13 +53,15 @@ func (l *Log) runLeadership(base context.Context, notify <-chan bool, stopped <-
 	}
 }
 
-// lead calls Deps.Lead once the machine contains all that earlier leaders
-// committed. Its barrier is an entry of our own, because raft shows its own
-// barriers to no machine, and WaitApplied counts what the machine is shown.
-func (l *Log) lead(ctx context.Context) {
+// reachBarrier lets this leadership decide, once the machine contains all that
+// earlier leaders committed. Its barrier is an entry of our own, because raft
+// shows its own barriers to no machine, and WaitApplied counts what the machine
+// is shown.
+func (l *Log) reachBarrier(ctx context.Context, current *leadership) {
 	for {
 		if _, err := l.ReadIndex(ctx); err == nil {
-			break
+			current.decides.Store(true)
+			return
 		}
 		// While leadership is being handed over, raft refuses; the transfer may
 		// fail and leave it here.
@@ -55,8 +70,5 @@ func (l *Log) lead(ctx context.Context) {
 			return
 		case <-time.After(barrierRetry):
 		}
-	}
-	if l.deps.Lead != nil && ctx.Err() == nil {
-		l.deps.Lead(ctx)
 	}
 }

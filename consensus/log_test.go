@@ -293,6 +293,35 @@ func TestLeadFollowsLeadership(t *testing.T) {
 	})
 }
 
+// A leader whose machine lacks what earlier leaders committed would decide on
+// old grounds: until then it does not call itself one.
+func TestNewLeaderDecidesAfterItsBarrier(t *testing.T) {
+	simulate(t, 3, 3, nil, func(t *testing.T, c *testCluster) {
+		old := c.leader()
+		next := c.others(old)[0]
+		hold := make(chan struct{})
+		next.machine.mu.Lock()
+		next.machine.hold = hold
+		next.machine.mu.Unlock()
+		c.propose(old, "committed")
+		if err := old.log.TransferLeadership(t.Context(), next.id); err != nil {
+			t.Fatal(err)
+		}
+		for next.log.raft.Load().State() != raft.Leader {
+			tick()
+		}
+		<-time.After(time.Second)
+		if next.log.IsLeader() {
+			t.Errorf("it decides with %q applied", next.machine.commands())
+		}
+		close(hold)
+		<-time.After(time.Second)
+		if !next.log.IsLeader() || len(next.machine.commands()) != 1 {
+			t.Errorf("leader: %v, with %q applied", next.log.IsLeader(), next.machine.commands())
+		}
+	})
+}
+
 func TestStopHandsLeadershipOver(t *testing.T) {
 	simulate(t, 3, 3, nil, func(t *testing.T, c *testCluster) {
 		leader := c.leader()

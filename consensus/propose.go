@@ -132,7 +132,7 @@ func (l *Log) submit(ctx context.Context, p *proposal) outcome {
 
 // enqueue gives a proposal to the batcher; after an error it is not there.
 func (l *Log) enqueue(ctx context.Context, p *proposal) error {
-	if !l.IsLeader() {
+	if !l.elected() {
 		return l.noLeader()
 	}
 	select {
