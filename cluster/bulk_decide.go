@@ -28,7 +28,7 @@ type bulkDecision struct {
 // decideBulk is the leader's part of BulkChunk.
 func (c *Cluster) decideBulk(ctx context.Context, lines []api.BulkLine) ([]api.BulkResult, error) {
 	if !c.log.IsLeader() {
-		return nil, api.Errorf(api.CodeNoLeader, "this peer is not the leader")
+		return nil, notLeader()
 	}
 	d := &bulkDecision{c: c, lines: lines, results: make([]api.BulkResult, len(lines)), place: c.placeMany()}
 	open := make([]int, len(lines))
@@ -39,22 +39,43 @@ func (c *Cluster) decideBulk(ctx context.Context, lines []api.BulkLine) ([]api.B
 	// No two lines speak of one CID, so their order is free. In that of the keys
 	// every peer reads and writes its database faster.
 	slices.SortFunc(open, func(a, b int) int { return strings.Compare(lines[a].Cid.KeyString(), lines[b].Cid.KeyString()) })
-	for range maxRedecisions {
-		var err error
-		if open, err = d.round(ctx, open); err != nil {
-			if d.logged {
-				err = unknown(err) // of some lines, whatever became of the others
-			}
-			return nil, err
-		}
-		if len(open) == 0 {
-			return d.results, nil
-		}
+	var err error
+	for round := 0; round < bulkRounds && len(open) > 0 && err == nil; round++ {
+		open, err = d.round(ctx, open)
 	}
 	for _, i := range open {
-		d.results[i].Err = api.Errorf(api.CodeConflict, "others keep changing this pin; line %d was decided %d times in vain, try again", lines[i].Line, maxRedecisions)
+		if err == nil {
+			err = d.inTurn(ctx, i)
+		}
+	}
+	if err != nil && d.logged {
+		err = unknown(err) // of some lines, whatever became of the others
+	}
+	if err != nil {
+		return nil, err
 	}
 	return d.results, nil
+}
+
+// bulkRounds is how often lines are decided together. Those that lost against
+// others each time then wait for their turn.
+const bulkRounds = 8
+
+// inTurn decides one line while other decisions about its pin wait.
+func (d *bulkDecision) inTurn(ctx context.Context, i int) error {
+	done, err := d.c.turns.take(ctx, d.lines[i].Cid.Cid)
+	if err != nil {
+		return api.Errorf(api.CodeUnavailable, "line %d waited for other changes of the same pin: %w", d.lines[i].Line, err)
+	}
+	defer done()
+	open := []int{i}
+	for range maxRedecisions {
+		if open, err = d.round(ctx, open); err != nil || len(open) == 0 {
+			return err
+		}
+	}
+	d.results[i].Err = api.Errorf(api.CodeConflict, "others keep changing this pin; line %d was decided %d times in vain, try again", d.lines[i].Line, maxRedecisions)
+	return nil
 }
 
 // round decides the open lines, and returns those that have to be decided again.

@@ -122,6 +122,9 @@ type Config struct {
 	// BelowMaxGrace is the same for pins that still have their minimum; it
 	// should be longer than a restart or an upgrade. Default 10 min.
 	BelowMaxGrace time.Duration
+	// RepairRate is how many pins repair places anew in a second, at most.
+	// Default 1,000.
+	RepairRate int
 	// LeaderWait is how long a request waits for a leader, through an
 	// election. Default 10 s.
 	LeaderWait time.Duration
@@ -144,6 +147,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.LostTime, 20*time.Second)
 	setDefault(&c.BelowMinGrace, 2*time.Second)
 	setDefault(&c.BelowMaxGrace, 10*time.Minute)
+	setDefault(&c.RepairRate, 1000)
 	setDefault(&c.LeaderWait, 10*time.Second)
 	setDefault(&c.PeerTimeout, 5*time.Second)
 	return c
@@ -191,6 +195,7 @@ type Cluster struct {
 	declines   declines
 	progress   progress
 	conditions conditions
+	turns      turns
 
 	// written is the highest index that a write through this peer was told,
 	// so that its next reads here can wait for it (read your writes).

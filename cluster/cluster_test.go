@@ -90,9 +90,8 @@ func TestConcurrentChangeIsDecidedAgain(t *testing.T) {
 	w := newWorld(t, 3, nil)
 	c := testCid(1)
 	w.before = func() {
-		if _, err := w.cluster.Pin(t.Context(), pinRequest(c, api.PinOptions{Name: "first", ReplicationFactorMin: 1, ReplicationFactorMax: 1})); err != nil {
-			t.Error(err)
-		}
+		w.propose(state.PinCommand{Pin: api.Pin{Cid: c, Type: api.TypeData, Allocations: []peer.ID{testPeer(2)},
+			PinOptions: api.PinOptions{Name: "first", Mode: api.ModeRecursive, ReplicationFactorMin: 1, ReplicationFactorMax: 1}}, RequestID: "first", At: time.Now()}.Encode())
 	}
 	result, err := w.cluster.Pin(t.Context(), pinRequest(c, api.PinOptions{Name: "second", ReplicationFactorMin: 2, ReplicationFactorMax: 2}))
 	if err != nil {
@@ -172,101 +171,6 @@ func TestPinUpdateInheritsOnce(t *testing.T) {
 	if got := w.get(new); slices.Contains(got.Allocations, to.Pin.Allocations[0]) || len(got.Allocations) != 3 {
 		t.Errorf("got %v", got.Allocations)
 	}
-}
-
-func TestRepair(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 3, nil)
-		now := time.Now()
-		two := api.PinOptions{ReplicationFactorMin: 2, ReplicationFactorMax: 2, UserAllocations: []peer.ID{testPeer(0), testPeer(1)}}
-		loose := two
-		loose.ReplicationFactorMin = 1
-		for i, options := range []api.PinOptions{two, loose} {
-			if _, err := w.cluster.Pin(t.Context(), pinRequest(testCid(i), options)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		w.setState(1, api.PeerDown)
-		w.view[1].Since = now
-		r := &repair{c: w.cluster, done: map[peer.ID]repaired{}}
-		holders := func(i int) []peer.ID { return w.get(testCid(i)).Allocations }
-		step := func(after time.Duration, wantTwo, wantLoose bool) {
-			t.Helper()
-			time.Sleep(after)
-			r.step(t.Context())
-			if moved := !slices.Contains(holders(0), testPeer(1)); moved != wantTwo {
-				t.Errorf("%s down: the pin below its minimum was moved: %v", time.Since(now), moved)
-			}
-			if moved := !slices.Contains(holders(1), testPeer(1)); moved != wantLoose {
-				t.Errorf("%s down: the pin above its minimum was moved: %v", time.Since(now), moved)
-			}
-		}
-		step(time.Second, false, false)
-		step(2*time.Second, true, false)
-		before := w.index
-		step(5*time.Minute, true, false)
-		if w.index != before {
-			t.Error("a repaired peer was repaired again")
-		}
-		step(6*time.Minute, true, true)
-		w.setState(1, api.PeerUp)
-		step(time.Second, true, true)
-		if len(r.done) != 0 {
-			t.Error("a peer that is back is still remembered as lost")
-		}
-	})
-}
-
-func TestRepairAfterRemovalAndTopUp(t *testing.T) {
-	w := newWorld(t, 3, nil)
-	last := w.members[2]
-	w.members = w.members[:2]
-	for i := range 20 {
-		if _, err := w.cluster.Pin(t.Context(), pinRequest(testCid(i), api.PinOptions{ReplicationFactorMin: 1, ReplicationFactorMax: 3})); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r := &repair{c: w.cluster, done: map[peer.ID]repaired{}}
-	r.step(t.Context())
-	w.members = append(w.members, last)
-	r.step(t.Context())
-	for i := range 20 {
-		if got := w.get(testCid(i)).Allocations; len(got) != 3 {
-			t.Fatalf("not topped up: %v", got)
-		}
-	}
-	if err := w.cluster.RemovePeer(t.Context(), api.RemoveRequest{Peer: testPeer(1)}); err != nil {
-		t.Fatal(err)
-	}
-	r.step(t.Context())
-	for i := range 20 {
-		if got := w.get(testCid(i)).Allocations; slices.Contains(got, testPeer(1)) {
-			t.Fatalf("still on the removed peer: %v", got)
-		}
-	}
-}
-
-// A pin that got too few replicas, because a peer was away when it was made,
-// gets the others though there are not more peers than ever.
-func TestTopUpFromTimeToTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 3, nil)
-		r := &repair{c: w.cluster, done: map[peer.ID]repaired{}}
-		r.step(t.Context())
-		w.setState(2, api.PeerDown)
-		if _, err := w.cluster.Pin(t.Context(), pinRequest(testCid(1), api.PinOptions{ReplicationFactorMin: 1, ReplicationFactorMax: 3})); err != nil {
-			t.Fatal(err)
-		}
-		if got := w.get(testCid(1)).Allocations; len(got) != 2 {
-			t.Fatalf("allocated to %v", got)
-		}
-		w.setState(2, api.PeerUp)
-		time.Sleep(topUpPause + time.Second)
-		r.step(t.Context())
-		if got := w.get(testCid(1)).Allocations; len(got) != 3 {
-			t.Fatalf("not topped up: %v", got)
-		}
-	})
 }
 
 func TestRemovalKeepsQuorum(t *testing.T) {
@@ -453,6 +357,72 @@ func TestUpdateOfLostAnswer(t *testing.T) {
 		w.lose = 1
 		if _, err := w.cluster.Unpin(t.Context(), api.UnpinRequest{Cid: from, RequestID: NewRequestID()}); !errors.Is(err, api.ErrNotFound) {
 			t.Errorf("unpin of what is not pinned: %v", err)
+		}
+	})
+}
+
+// What is added again stays with the holders that have it, and new copies fill
+// up what is missing; a holder that lost its copy, or a wish of the user, moves it.
+func TestAddedAgain(t *testing.T) {
+	p := func(numbers ...int) (ids []peer.ID) {
+		for _, i := range numbers {
+			ids = append(ids, testPeer(i))
+		}
+		return ids
+	}
+	for name, test := range map[string]struct {
+		have, pinned, added, wish, want []peer.ID
+		most                            int
+	}{
+		"both have it":           {have: p(1, 2), pinned: p(1, 2), added: p(3, 4), want: p(1, 2)},
+		"one lost it":            {have: p(1, 2), pinned: p(2), added: p(3, 4), want: p(2, 3)},
+		"both lost it":           {have: p(1, 2), added: p(3, 4), want: p(3, 4)},
+		"one has it by this add": {have: p(1, 2), pinned: p(1), added: p(2, 3), want: p(1, 2)},
+		"more are wanted":        {have: p(1), pinned: p(1), added: p(3, 4), want: p(1, 3)},
+		"fewer are wanted":       {have: p(1, 2), pinned: p(1, 2), added: p(3), want: p(1), most: 1},
+		"the user's wish":        {have: p(1, 2), pinned: p(1, 2), added: p(3, 4), wish: p(3, 4), want: p(3, 4)},
+		"new":                    {added: p(3, 4), want: p(3, 4)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 5, nil)
+			c := testCid(1)
+			pin := func(added, wish []peer.ID, most int) api.Pin {
+				t.Helper()
+				if most == 0 {
+					most = 2
+				}
+				request := pinRequest(c, api.PinOptions{ReplicationFactorMin: 1, ReplicationFactorMax: most, UserAllocations: wish})
+				request.Allocations = added
+				result, err := w.cluster.Pin(t.Context(), request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return result.Pin
+			}
+			if test.have != nil {
+				pin(test.have, nil, 0)
+			}
+			for _, id := range test.pinned {
+				w.others[id].set(c, api.StatusPinned)
+			}
+			if got := pin(test.added, test.wish, test.most).Allocations; !slices.Equal(got, test.want) {
+				t.Errorf("held by %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+// A refusal for what the pinset holds is one of a peer that leads at that time.
+func TestRefusalOfDeposedLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, nil)
+		from := testCid(1)
+		w.deposed = func() { // while it looks, another peer leads and stores the pin
+			w.propose(state.PinCommand{Pin: api.Pin{Cid: from, Type: api.TypeData, Allocations: []peer.ID{testPeer(0)},
+				PinOptions: api.PinOptions{Mode: api.ModeRecursive, ReplicationFactorMin: 1, ReplicationFactorMax: 1}}, RequestID: "other", At: time.Now()}.Encode())
+		}
+		if _, err := w.cluster.Pin(t.Context(), pinRequest(testCid(2), api.PinOptions{PinUpdate: from})); err != nil {
+			t.Errorf("the source was pinned by then: %v", err)
 		}
 	})
 }

@@ -56,7 +56,7 @@ func (d *declines) add(req api.DeclineRequest, now time.Time) map[peer.ID]bool {
 // decideDecline is the leader's part of Decline.
 func (c *Cluster) decideDecline(ctx context.Context, req api.DeclineRequest) error {
 	moved, unable := false, c.declines.add(req, time.Now())
-	_, err := c.decide(ctx, "decline", func(ctx context.Context) (command, error) {
+	_, err := c.decide(ctx, req.Cid, func(ctx context.Context) (command, error) {
 		pin, exists, err := c.state.Get(req.Cid.Cid)
 		if err != nil {
 			return nil, err

@@ -39,6 +39,10 @@ type world struct {
 	before func()
 	// seen is called, once, after somebody has looked at the peers.
 	seen func()
+	// deposed is called, once, when a read is to be confirmed, which then fails.
+	deposed func()
+	// pace is how long a command takes to get its place in the log.
+	pace time.Duration
 	// lose makes proposals end without an answer after they were applied.
 	lose      int
 	forwarded int
@@ -119,6 +123,9 @@ func (w *world) Propose(_ context.Context, command []byte) (uint64, any, error) 
 	if hook != nil {
 		hook()
 	}
+	if w.pace > 0 {
+		time.Sleep(w.pace)
+	}
 	if !w.IsLeader() {
 		return 0, nil, api.Errorf(api.CodeNoLeader, "leadership lost before anything was logged")
 	}
@@ -179,6 +186,12 @@ func (w *world) Changed() <-chan struct{} {
 
 func (w *world) ReadIndex(context.Context) (uint64, error) {
 	w.mu.Lock()
+	if hook := w.deposed; hook != nil {
+		w.deposed = nil
+		w.mu.Unlock()
+		hook()
+		return 0, api.Errorf(api.CodeNoLeader, "deposed")
+	}
 	defer w.mu.Unlock()
 	return w.index, nil
 }

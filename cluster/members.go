@@ -77,7 +77,7 @@ func (c *Cluster) admit(ctx context.Context, req api.JoinRequest) (api.JoinReply
 // proposeHere proposes a command if this peer is the leader.
 func (c *Cluster) proposeHere(ctx context.Context, cmd command) (*state.Result, error) {
 	if !c.log.IsLeader() {
-		return nil, api.Errorf(api.CodeNoLeader, "this peer is not the leader")
+		return nil, notLeader()
 	}
 	return c.propose(ctx, cmd)
 }

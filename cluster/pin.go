@@ -14,9 +14,10 @@ import (
 	"holdfast/state"
 )
 
-// maxRedecisions bounds how often one request is decided again because
-// somebody else changed the same pin meanwhile.
-const maxRedecisions = 16
+// maxRedecisions bounds how often one request is decided again because a bulk
+// write, which waits for nobody's turn, changed the same pin meanwhile. Each time
+// it is one of two or three that wins, so this is never reached.
+const maxRedecisions = 1000
 
 // reportWait is how long a decision waits for the first reports of peers that
 // a new leader has not heard of yet.
@@ -89,7 +90,7 @@ func (c *Cluster) Decline(ctx context.Context, req api.DeclineRequest) error {
 
 // decidePin is the leader's part of Pin.
 func (c *Cluster) decidePin(ctx context.Context, req api.PinRequest) (api.PinResult, error) {
-	return c.decide(ctx, req.RequestID, func(ctx context.Context) (command, error) {
+	return c.decide(ctx, req.Cid, func(ctx context.Context) (command, error) {
 		current, _, err := c.state.Get(req.Cid.Cid)
 		if err != nil {
 			return nil, err
@@ -104,7 +105,7 @@ func (c *Cluster) decidePin(ctx context.Context, req api.PinRequest) (api.PinRes
 }
 
 func (c *Cluster) decideUnpin(ctx context.Context, req api.UnpinRequest) (api.PinResult, error) {
-	return c.decide(ctx, req.RequestID, func(context.Context) (command, error) {
+	return c.decide(ctx, req.Cid, func(context.Context) (command, error) {
 		current, _, err := c.state.Get(req.Cid.Cid)
 		if err != nil {
 			return nil, err
@@ -116,17 +117,23 @@ func (c *Cluster) decideUnpin(ctx context.Context, req api.UnpinRequest) (api.Pi
 // command is a change of the replicated state.
 type command interface{ Encode() []byte }
 
-// decide proposes what next returns, and asks it again when the pin was
-// changed between the decision and its place in the log. So the answer is the
-// very pin that was decided (INV-ANSWER).
-func (c *Cluster) decide(ctx context.Context, subject string, next func(context.Context) (command, error)) (api.PinResult, error) {
+// decide proposes what next returns about a pin, and asks it again when the pin
+// was changed between the decision and its place in the log. So the answer is
+// the very pin that was decided (INV-ANSWER). Decisions about one pin wait for
+// one another.
+func (c *Cluster) decide(ctx context.Context, about api.Cid, next func(context.Context) (command, error)) (api.PinResult, error) {
 	if !c.log.IsLeader() {
-		return api.PinResult{}, api.Errorf(api.CodeNoLeader, "this peer is not the leader")
+		return api.PinResult{}, notLeader()
 	}
+	done, err := c.turns.take(ctx, about.Cid)
+	if err != nil {
+		return api.PinResult{}, api.Errorf(api.CodeUnavailable, "%s waited for other changes of the same pin, and nothing was changed: %w", about, err)
+	}
+	defer done()
 	for range maxRedecisions {
 		cmd, err := next(ctx)
 		if err != nil {
-			return api.PinResult{}, err
+			return api.PinResult{}, c.certain(ctx, err)
 		}
 		result, err := c.propose(ctx, cmd)
 		if errors.Is(err, api.ErrConflict) {
@@ -138,8 +145,22 @@ func (c *Cluster) decide(ctx context.Context, subject string, next func(context.
 		pin, err := result.Pin()
 		return api.PinResult{Pin: pin, Index: result.Index}, err
 	}
-	return api.PinResult{}, api.Errorf(api.CodeConflict, "others keep changing this pin; request %s was decided %d times in vain, try again", subject, maxRedecisions)
+	return api.PinResult{}, api.Errorf(api.CodeConflict, "others keep changing %s; it was decided %d times in vain, try again", about, maxRedecisions)
 }
+
+// certain returns a refusal for what the pinset holds only if this peer still
+// leads. One that was deposed and does not know it yet would speak of the past.
+func (c *Cluster) certain(ctx context.Context, refusal error) error {
+	switch api.CodeOf(refusal) {
+	case api.CodeNotFound, api.CodeInvalid, api.CodeConflict:
+		if _, err := c.log.ReadIndex(ctx); err != nil {
+			return err
+		}
+	}
+	return refusal
+}
+
+func notLeader() error { return api.Errorf(api.CodeNoLeader, "this peer is not the leader") }
 
 // propose puts one command into the log and returns its result.
 func (c *Cluster) propose(ctx context.Context, cmd command) (*state.Result, error) {
@@ -180,7 +201,7 @@ func (c *Cluster) plan(ctx context.Context, req api.PinRequest, current api.Pin,
 	switch {
 	case pin.IsEverywhere():
 	case len(req.Allocations) > 0:
-		pin.Allocations = slices.Clone(req.Allocations)
+		pin.Allocations = c.keepHolders(ctx, current, req.Allocations, options)
 	default:
 		decision, err := place(ctx, allocator.Request{Cid: req.Cid.Cid, Min: options.ReplicationFactorMin,
 			Max: options.ReplicationFactorMax, Prefer: options.UserAllocations, Have: have})
@@ -191,6 +212,38 @@ func (c *Cluster) plan(ctx context.Context, req api.PinRequest, current api.Pin,
 	}
 	pin.UserAllocations = nil
 	return pin, nil
+}
+
+// keepHolders says who holds what was added to some peers. Content that was
+// added before stays where it is: holders that have it now are kept, up to the
+// maximum, and the new copies fill up what is missing. Without that, adding the
+// same files every night would move them every night. What the user asked to
+// have on certain peers goes there.
+func (c *Cluster) keepHolders(ctx context.Context, current api.Pin, added []peer.ID, options api.PinOptions) []peer.ID {
+	most := options.ReplicationFactorMax
+	if current.Revision == 0 || len(options.UserAllocations) > 0 || most < 1 {
+		return slices.Clone(added)
+	}
+	var kept []peer.ID
+	if slices.ContainsFunc(current.Allocations, func(id peer.ID) bool { return !slices.Contains(added, id) }) {
+		status, err := c.Status(ctx, current.Cid, false)
+		if err != nil {
+			c.logger.Debug("holders of an earlier add not asked", "cid", current.Cid, "err", err)
+		}
+		for _, id := range current.Allocations {
+			if slices.Contains(added, id) || status.PeerMap[id.String()].Status == api.StatusPinned {
+				kept = append(kept, id)
+			}
+		}
+	} else {
+		kept = slices.Clone(current.Allocations)
+	}
+	for _, id := range added {
+		if len(kept) < most && !slices.Contains(kept, id) {
+			kept = append(kept, id)
+		}
+	}
+	return kept[:min(len(kept), most)]
 }
 
 // inherit takes the options of an existing pin for a pin-update, and the
@@ -268,10 +321,10 @@ func (c *Cluster) complete(options *api.PinOptions, now time.Time) error {
 // decidePlacement is the leader's part of Allocate.
 func (c *Cluster) decidePlacement(ctx context.Context, options api.PinOptions) (api.Placement, error) {
 	if !c.log.IsLeader() {
-		return api.Placement{}, api.Errorf(api.CodeNoLeader, "this peer is not the leader")
+		return api.Placement{}, notLeader()
 	}
 	if err := c.complete(&options, c.wall()); err != nil {
-		return api.Placement{}, err
+		return api.Placement{}, c.certain(ctx, err)
 	}
 	if options.ReplicationFactorMin == api.Everywhere {
 		placement := api.Placement{Everywhere: true, Min: 1}

@@ -33,6 +33,7 @@ type Config struct {
 	ReplicationMax int
 	BelowMinGrace  time.Duration
 	BelowMaxGrace  time.Duration
+	RepairRate     int // pins in a second
 	ConcurrentPins int
 
 	HeartbeatTimeout time.Duration
@@ -67,6 +68,7 @@ func New() Config {
 		ReplicationMax: 2,
 		BelowMinGrace:  2 * time.Second,
 		BelowMaxGrace:  10 * time.Minute,
+		RepairRate:     1000,
 		BackupInterval: 24 * time.Hour,
 		BackupKeep:     7,
 		LogLevel:       "info",
@@ -105,6 +107,7 @@ var settings = []setting{
 	{"replication.max", "replicas that a pin should have, unless it says otherwise", func(c *Config) any { return &c.ReplicationMax }},
 	{"repair.below_min_grace", "how long a peer must be down before pins below their minimum are placed elsewhere", func(c *Config) any { return &c.BelowMinGrace }},
 	{"repair.below_max_grace", "the same for pins that still have their minimum; longer than a restart", func(c *Config) any { return &c.BelowMaxGrace }},
+	{"repair.pins_per_second", "how many pins repair places anew in a second, at most", func(c *Config) any { return &c.RepairRate }},
 	{"pins.concurrent", "how many pins are fetched at once; 0: a good number for this machine", func(c *Config) any { return &c.ConcurrentPins }},
 	{"raft.heartbeat_timeout", "silence of the leader after which a follower stands for election; 0: the default", func(c *Config) any { return &c.HeartbeatTimeout }},
 	{"raft.election_timeout", "how long a candidate waits for votes; 0: the default", func(c *Config) any { return &c.ElectionTimeout }},

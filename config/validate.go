@@ -42,6 +42,9 @@ func (c Config) Validate() []error {
 	if c.BelowMinGrace < 0 || c.BelowMaxGrace < c.BelowMinGrace {
 		problem("repair.below_max_grace %s must be at least repair.below_min_grace %s, and neither negative", c.BelowMaxGrace, c.BelowMinGrace)
 	}
+	if c.RepairRate < 1 {
+		problem("repair.pins_per_second: %d; give at least 1", c.RepairRate)
+	}
 	if c.BackupInterval < time.Minute {
 		problem("backup.interval: %s; give at least 1m", c.BackupInterval)
 	}

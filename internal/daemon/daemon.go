@@ -331,7 +331,7 @@ func (d *Daemon) openCluster() error {
 	c := d.opts.Config
 	var err error
 	d.clusterCfg = cluster.Config{Self: d.ID(), Name: c.PeerName, Version: d.opts.Version, Tags: c.Tags, Voters: c.Voters,
-		DefaultMin: c.ReplicationMin, DefaultMax: c.ReplicationMax, Recovered: d.opts.Cluster.Recovered, BelowMinGrace: c.BelowMinGrace, BelowMaxGrace: c.BelowMaxGrace}
+		DefaultMin: c.ReplicationMin, DefaultMax: c.ReplicationMax, Recovered: d.opts.Cluster.Recovered, BelowMinGrace: c.BelowMinGrace, BelowMaxGrace: c.BelowMaxGrace, RepairRate: c.RepairRate}
 	if d.opts.Cluster.Founder {
 		d.clusterCfg.ClusterID = d.opts.Cluster.ID
 	}
