@@ -172,7 +172,6 @@ func TestBatchLimits(t *testing.T) {
 func TestProposeAll(t *testing.T) {
 	simulate(t, 1, 1, func(p *testPeer) { p.config.MaxBatchCommands, p.config.MaxBatchBytes = 7, 100 }, func(t *testing.T, c *testCluster) {
 		leader := c.leader()
-		before := leader.log.Stats().LastIndex
 		var commands [][]byte
 		for i := range 30 {
 			commands = append(commands, fmt.Appendf(nil, "%0*d", 1+i*37%40, i))
@@ -192,13 +191,14 @@ func TestProposeAll(t *testing.T) {
 			}
 		}
 		next := 0
-		bytes, count := map[uint64]int{}, map[uint64]int{}
+		bytes, count, bulk := map[uint64]int{}, map[uint64]int{}, map[uint64]bool{}
 		for i, index := range leader.machine.state.Indexes {
 			got := leader.machine.state.Commands[i]
 			bytes[index] += len(got)
 			count[index]++
 			if next < len(commands) && string(got) == string(commands[next]) {
 				next++
+				bulk[index] = true
 			}
 		}
 		if next != len(commands) {
@@ -209,8 +209,10 @@ func TestProposeAll(t *testing.T) {
 				t.Errorf("entry %d has %d commands of %d bytes", index, count[index], bytes[index])
 			}
 		}
-		if entries := leader.log.Stats().LastIndex - before; entries > 20 {
-			t.Errorf("50 commands took %d entries", entries)
+		// How many entries the others take is a matter of chance.
+		proposals, err := leader.log.cut(commands)
+		if err != nil || len(bulk) > len(proposals) {
+			t.Errorf("%d commands took %d entries, %d would do: %v", len(commands), len(bulk), len(proposals), err)
 		}
 		_, err = leader.log.ProposeAll(t.Context(), [][]byte{[]byte("x"), make([]byte, 101)})
 		wantCode(t, err, api.CodeTooLarge)
