@@ -45,4 +45,8 @@ const (
 	AlertBackup = "backup" // its backups of the pinset fail
 	AlertDamage = "damage" // blocks on its disk are damaged
 	AlertRead   = "read"   // its disk cannot be read
+
+	AlertConnections = "connections" // an API has no room for further clients
+	AlertCertificate = "certificate" // the TLS certificate ends soon, or its new files cannot be used
+	AlertSettings    = "settings"    // the settings could not be reloaded
 )

@@ -59,6 +59,9 @@ type Config struct {
 	// below it. 0: 1 % of the disk, at least 160 MiB and at most 2 GiB. Too small
 	// a reserve ends the process when the disk is full (Pebble cannot go on).
 	Reserve uint64
+	// MaxConnections bounds the connections of the swarm that take a file
+	// descriptor each; 0: what Kubo makes of the process's limit.
+	MaxConnections int
 	// GatewayFetch lets the gateway ask connected peers for what is not local.
 	GatewayFetch bool
 	// GCPeriod is how often the repository's size is looked at (0: hourly;

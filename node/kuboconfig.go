@@ -37,6 +37,10 @@ func (c Config) overlay(k *kubo.Config) {
 	k.Gateway.DiagnosticServiceURL = kubo.NewOptionalString("")
 	k.Swarm.DisableBandwidthMetrics = true
 	k.Swarm.RelayService.Enabled = kubo.False
+	if c.MaxConnections > 0 {
+		k.Swarm.ResourceMgr.Enabled = kubo.True
+		k.Swarm.ResourceMgr.MaxFileDescriptors = kubo.NewOptionalInteger(int64(c.MaxConnections))
+	}
 	k.Internal.CGNATCheck = kubo.False
 	k.Internal.DeadListenerCheck = kubo.False
 	k.Datastore.StorageMax = fmt.Sprintf("%dB", unlimited)

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/api"
+	"holdfast/internal/front"
 )
 
 // The admin socket answers whoever can open a file of the peer's folder: its
@@ -52,24 +52,11 @@ func serveAdmin(ctx context.Context, dir string, handler http.Handler) error {
 	if err != nil {
 		return err
 	}
-	// The folder's lock is held, so a socket that is there is a dead one.
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove the old admin socket: %w", err)
-	}
-	l, err := net.Listen("unix", path)
+	l, err := front.ListenUnix(path, 0o600)
 	if err != nil {
 		return fmt.Errorf("listen on the admin socket: %w", err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return errors.Join(err, l.Close())
-	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: readHeaderTimeout}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	return front.ServeOwner(ctx, l, handler)
 }
 
 // adminHandler answers on the admin socket of a running peer.
@@ -78,26 +65,26 @@ func (d *Daemon) adminHandler() http.Handler {
 	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
 		var query tokenQuery
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4096)).Decode(&query); err != nil {
-			denyREST(w, api.Errorf(api.CodeInvalid, "read the request: %w", err))
+			front.DenyREST(w, api.Errorf(api.CodeInvalid, "read the request: %w", err))
 			return
 		}
 		answer, err := d.CreateToken(r.Context(), query.TTL)
 		if err != nil {
-			denyREST(w, api.AsError(err))
+			front.DenyREST(w, api.AsError(err))
 			return
 		}
-		writeBody(w, http.StatusOK, answer)
+		front.WriteBody(w, http.StatusOK, answer)
 	})
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		if why := d.outside.Load(); why != nil {
-			denyREST(w, why)
+			front.DenyREST(w, why)
 			return
 		}
 		select {
 		case <-d.ready:
 			w.WriteHeader(http.StatusNoContent)
 		default:
-			denyREST(w, api.Errorf(api.CodeUnavailable, "not ready: this peer is starting"))
+			front.DenyREST(w, api.Errorf(api.CodeUnavailable, "not ready: this peer is starting"))
 		}
 	})
 	d.pinsetRoutes(mux)

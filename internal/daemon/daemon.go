@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"holdfast/config"
 	"holdfast/consensus"
 	"holdfast/internal/backup"
+	"holdfast/internal/front"
 	"holdfast/ipfsproxy"
 	"holdfast/monitor"
 	"holdfast/pintracker"
@@ -39,6 +39,7 @@ type Options struct {
 	Deployment *DeploymentSecret
 	Version    api.Version
 	Logger     *slog.Logger // nil: nothing is logged
+	Peers      int          // that share this process and its file descriptors; 0: one
 	Seams      Seams
 }
 
@@ -57,23 +58,26 @@ type Daemon struct {
 
 // parts are the packages that make a peer, plugged together.
 type parts struct {
-	seams      Seams
-	host       host.Host // nil in simulation
-	state      *state.Pinset
-	log        *consensus.Log
-	tracker    *pintracker.Tracker
-	monitor    *monitor.Monitor
-	cluster    *cluster.Cluster
-	node       Node
-	remote     *rpc.Client
-	adder      *adder.Adder
-	keeper     *backup.Keeper // nil: no backups by the clock
-	trust      *trust
-	rest       *front
-	proxy      *front
-	pinsvc     *front
-	gateway    *front
-	clusterCfg cluster.Config
+	seams       Seams
+	host        host.Host // nil in simulation
+	state       *state.Pinset
+	log         *consensus.Log
+	tracker     *pintracker.Tracker
+	monitor     *monitor.Monitor
+	cluster     *cluster.Cluster
+	node        Node
+	remote      *rpc.Client
+	adder       *adder.Adder
+	keeper      *backup.Keeper // nil: no backups by the clock
+	trust       *trust
+	rest        *front.Front
+	proxy       *front.Front
+	pinsvc      *front.Front
+	gateway     *front.Front
+	guard       *front.Guard
+	certificate *front.Certificate // nil: no TLS
+	descriptors descriptors
+	clusterCfg  cluster.Config
 	// tell are the parts that know by themselves what is wrong with them; it is
 	// complete before the use cases run.
 	tell []func() []api.Condition
@@ -109,6 +113,9 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	if d.descriptors, err = d.opts.shareDescriptors(); err != nil {
+		return err
+	}
 	fronts := newStages(d.logger)
 	if err := d.openFronts(fronts); err != nil {
 		return err
@@ -138,7 +145,7 @@ func (d *Daemon) serve(ctx context.Context, fronts, inner *stages) error {
 	d.openGates()
 	close(d.ready)
 	if d.outside.Load() == nil {
-		d.logger.Info("ready", "id", d.ID(), "rest", d.rest.addrs(), "proxy", d.proxy.addrs())
+		d.logger.Info("ready", "id", d.ID(), "rest", d.rest.Addrs(), "proxy", d.proxy.Addrs())
 	}
 	select {
 	case err := <-inner.failed:
@@ -179,53 +186,18 @@ func (d *Daemon) lock(ctx context.Context) (unlock func() error, err error) {
 	return unlock, nil
 }
 
-// openFronts opens the HTTP listeners and the admin socket.
-func (d *Daemon) openFronts(s *stages) error {
-	d.rest, d.proxy, d.pinsvc, d.gateway = &front{}, &front{}, &front{}, &front{}
-	if d.opts.Seams.simulated() {
-		return nil
-	}
-	c := d.opts.Config
-	if err := checkSwarmPorts(c); err != nil {
-		return err
-	}
-	open := []struct {
-		into *(*front)
-		name string
-		at   []string
-		deny func(http.ResponseWriter, *api.Error)
-	}{
-		{&d.rest, "restapi", c.RESTListen, denyREST},
-		{&d.proxy, "ipfsproxy", c.ProxyListen, denyKubo},
-		{&d.pinsvc, "pinsvc", c.PinsvcListen, denyPinning},
-		{&d.gateway, "ipfs.gateway", c.IPFSGatewayListen, denyREST},
-	}
-	for _, o := range open {
-		f, err := openFront(o.name, o.at, c, o.deny, &d.outside, d.logger)
-		if err != nil {
-			return errors.Join(err, s.stop())
-		}
-		*o.into = f
-		if len(f.listeners) > 0 {
-			s.start(o.name, f.run)
-		}
-	}
-	s.start("admin socket", func(ctx context.Context) error { return serveAdmin(ctx, d.opts.Dir, d.adminHandler()) })
-	return nil
-}
-
 // startParts builds the peer from the disk upwards and starts its parts; what
 // was started stands in s, also when it returns an error.
 func (d *Daemon) startParts(ctx context.Context, s *stages) error {
 	if !d.opts.Seams.simulated() {
-		h, err := newHost(d.opts.Identity, d.opts.Cluster, d.opts.Config.ClusterListen, d.opts.Config.ClusterAnnounce, d.opts.Version.Version)
+		h, err := newHost(d.opts.Identity, d.opts.Cluster, d.opts.Config.ClusterListen, d.opts.Config.ClusterAnnounce, d.descriptors.cluster, d.opts.Version.Version)
 		if err != nil {
 			return err
 		}
 		d.host = h
 		s.atStop("cluster swarm", h.Close)
 	}
-	d.seams = d.opts.realSeams(d.host)
+	d.seams = d.opts.realSeams(d.host, d.descriptors.ipfs)
 	var err error
 	if d.state, err = state.OpenKnowing(d.seams.FS, filepath.Join(d.opts.Dir, "state"), d.seams.CommandVersion); err != nil {
 		return err
@@ -368,11 +340,11 @@ type lateTransport struct{ rpc.Transport }
 
 // openGates gives the HTTP APIs their handlers.
 func (d *Daemon) openGates() {
-	d.rest.ready(restapi.New(d.cluster, d.adder, restapi.Config{Logger: d.logger.With("part", "restapi"), Stopping: d.rest.stopping}))
-	d.proxy.ready(ipfsproxy.New(ipfsproxy.Deps{Service: d.cluster, Adder: d.adder, Node: d.node.RPC(), Lease: d.node.Lease,
+	d.rest.Ready(restapi.New(d.cluster, d.adder, restapi.Config{Logger: d.logger.With("part", "restapi"), Stopping: d.rest.Stopping()}))
+	d.proxy.Ready(ipfsproxy.New(ipfsproxy.Deps{Service: d.cluster, Adder: d.adder, Node: d.node.RPC(), Lease: d.node.Lease,
 		Logger: d.logger.With("part", "proxy")}, ipfsproxy.Config{Self: d.ID()}))
-	d.pinsvc.ready(pinsvc.New(d.cluster, pinsvc.Config{Logger: d.logger.With("part", "pinsvc")}))
-	d.gateway.ready(d.node.Gateway())
+	d.pinsvc.Ready(pinsvc.New(d.cluster, pinsvc.Config{Logger: d.logger.With("part", "pinsvc")}))
+	d.gateway.Ready(d.node.Gateway())
 }
 
 func (d *Daemon) memberIDs() []peer.ID {

@@ -101,7 +101,7 @@ const (
 )
 
 func (e entrance) enter(ctx context.Context, founds bool) (ClusterInfo, error) {
-	h, err := newHost(e.identity, ClusterInfo{Secret: e.deployment.Secret.swarmKey()}, e.cfg.ClusterListen, e.cfg.ClusterAnnounce, e.version.Version)
+	h, err := newHost(e.identity, ClusterInfo{Secret: e.deployment.Secret.swarmKey()}, e.cfg.ClusterListen, e.cfg.ClusterAnnounce, joinConnections, e.version.Version)
 	if err != nil {
 		return ClusterInfo{}, err
 	}

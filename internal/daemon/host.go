@@ -6,6 +6,7 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/multiformats/go-multiaddr"
@@ -16,7 +17,7 @@ import (
 // newHost opens the cluster swarm: private by its pre-shared key, which rules
 // out QUIC, and apart from the IPFS swarm, so that neither raft nor rpc is in
 // reach of the public network. See docs/architecture.md.
-func newHost(identity Identity, info ClusterInfo, listen, announce []string, version string) (host.Host, error) {
+func newHost(identity Identity, info ClusterInfo, listen, announce []string, connections int, version string) (host.Host, error) {
 	options := []libp2p.Option{
 		libp2p.Identity(identity.Key),
 		libp2p.PrivateNetwork(info.Secret),
@@ -24,11 +25,11 @@ func newHost(identity Identity, info ClusterInfo, listen, announce []string, ver
 		libp2p.DisableRelay(),
 		libp2p.UserAgent("holdfast/" + version),
 	}
-	manager, err := connmgr.NewConnManager(200, 400)
+	limits, err := swarmLimits(connections)
 	if err != nil {
 		return nil, fmt.Errorf("cluster swarm: %w", err)
 	}
-	options = append(options, libp2p.ConnectionManager(manager))
+	options = append(options, limits...)
 	if len(listen) == 0 {
 		options = append(options, libp2p.NoListenAddrs)
 	} else {
@@ -50,6 +51,31 @@ func newHost(identity Identity, info ClusterInfo, listen, announce []string, ver
 		return nil, fmt.Errorf("cluster swarm: %w", err)
 	}
 	return h, nil
+}
+
+// joinConnections are enough for a peer that only asks to be admitted.
+const joinConnections = 64
+
+// swarmLimits bound how many connections the swarm takes, each a file
+// descriptor. Those that have not shown yet that they know the key get a half
+// at most.
+func swarmLimits(connections int) ([]libp2p.Option, error) {
+	high := min(400, connections*3/4)
+	trim, err := connmgr.NewConnManager(high/2, high)
+	if err != nil {
+		return nil, err
+	}
+	scaled := rcmgr.DefaultLimits
+	libp2p.SetDefaultServiceLimits(&scaled)
+	own := rcmgr.PartialLimitConfig{
+		System:    rcmgr.ResourceLimits{FD: rcmgr.LimitVal(connections)},
+		Transient: rcmgr.ResourceLimits{FD: rcmgr.LimitVal(connections / 2)},
+	}
+	resources, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(own.Build(scaled.AutoScale())))
+	if err != nil {
+		return nil, err
+	}
+	return []libp2p.Option{libp2p.ConnectionManager(trim), libp2p.ResourceManager(resources)}, nil
 }
 
 // withoutPeer returns a member's addresses without their /p2p end.

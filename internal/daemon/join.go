@@ -26,7 +26,7 @@ func Join(ctx context.Context, dir string, token JoinToken, identity Identity, c
 	if info.Secret, err = hex.DecodeString(token.Secret); err != nil || len(info.Secret) != 32 {
 		return api.Errorf(api.CodeInvalid, "the join token is damaged: its secret is not 64 hexadecimal digits")
 	}
-	h, err := newHost(identity, info, c.ClusterListen, c.ClusterAnnounce, version.Version)
+	h, err := newHost(identity, info, c.ClusterListen, c.ClusterAnnounce, joinConnections, version.Version)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"holdfast/api"
 	"holdfast/cluster"
+	"holdfast/internal/front"
 )
 
 // Trailers of a dump, which say that it is whole.
@@ -55,17 +56,17 @@ func (d *Daemon) whenReady(next http.HandlerFunc) http.HandlerFunc {
 		case <-d.ready:
 			next(w, r)
 		default:
-			denyREST(w, api.Errorf(api.CodeUnavailable, "not ready: this peer is starting"))
+			front.DenyREST(w, api.Errorf(api.CodeUnavailable, "not ready: this peer is starting"))
 		}
 	}
 }
 
 func answerAdmin(w http.ResponseWriter, answer any, err error) {
 	if err != nil {
-		denyREST(w, api.AsError(err))
+		front.DenyREST(w, api.AsError(err))
 		return
 	}
-	writeBody(w, http.StatusOK, answer)
+	front.WriteBody(w, http.StatusOK, answer)
 }
 
 // barrier waits until this peer has what was acknowledged so far.
@@ -96,7 +97,7 @@ func (d *Daemon) serveDump(w http.ResponseWriter, r *http.Request) {
 		return r.Context().Err()
 	})
 	if err != nil && !begun {
-		denyREST(w, api.AsError(err))
+		front.DenyREST(w, api.AsError(err))
 		return
 	}
 	if err = errors.Join(err, out.Flush()); err != nil {
@@ -117,14 +118,14 @@ func (d *Daemon) serveChange(w http.ResponseWriter, r *http.Request, toLine func
 			break
 		}
 		if err != nil {
-			denyREST(w, api.Errorf(api.CodeInvalid, "read the pins: %w", err))
+			front.DenyREST(w, api.Errorf(api.CodeInvalid, "read the pins: %w", err))
 			return
 		}
 		pins = append(pins, pin)
 	}
 	before, err := d.cluster.ReadAt(r.Context(), api.ReadPoint{Consistent: true})
 	if err != nil {
-		denyREST(w, api.AsError(err))
+		front.DenyREST(w, api.AsError(err))
 		return
 	}
 	answer, err := changeAll(r.Context(), d.cluster, before, pins, toLine)

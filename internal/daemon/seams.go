@@ -86,7 +86,7 @@ type Seams struct {
 func (s Seams) simulated() bool { return s.FS != nil }
 
 // realSeams fills in what is not replaced.
-func (o Options) realSeams(h host.Host) Seams {
+func (o Options) realSeams(h host.Host, connections int) Seams {
 	s := o.Seams
 	if s.FS == nil {
 		s.FS = vfs.Default
@@ -100,7 +100,9 @@ func (o Options) realSeams(h host.Host) Seams {
 		}
 	}
 	if s.Node == nil {
-		s.Node = func(wanted func(keep func(api.Pin) bool) error) (Node, error) { return openNode(o, wanted) }
+		s.Node = func(wanted func(keep func(api.Pin) bool) error) (Node, error) {
+			return openNode(o, connections, wanted)
+		}
 	}
 	if s.CommandVersion == 0 {
 		s.CommandVersion = state.CommandVersion
@@ -127,7 +129,7 @@ func openAgreement(o Options, h host.Host, allowed func(peer.ID) bool) (Agreemen
 	return Agreement{Transport: transport, Logs: logs, Stable: stable, Close: closeStores}, nil
 }
 
-func openNode(o Options, wanted func(keep func(api.Pin) bool) error) (Node, error) {
+func openNode(o Options, connections int, wanted func(keep func(api.Pin) bool) error) (Node, error) {
 	c := o.Config
 	return node.New(node.Config{
 		Dir:         filepath.Join(o.Dir, "ipfs"),
@@ -136,5 +138,7 @@ func openNode(o Options, wanted func(keep func(api.Pin) bool) error) (Node, erro
 		Public:      c.IPFSPublic,
 		StorageMax:  uint64(c.IPFSStorageMax),
 		Wanted:      wanted,
+
+		MaxConnections: connections,
 	}, o.Logger.With("part", "node"))
 }

@@ -190,7 +190,7 @@ func (c *Cluster) open(ctx context.Context, k int, first *daemon.Daemon) (*daemo
 		return nil, err
 	}
 	return daemon.New(daemon.Options{Dir: dir, Config: c.cfgs[k], Identity: folder.Identity, Cluster: folder.Cluster,
-		Version: c.opts.Version, Logger: c.opts.Logger})
+		Peers: len(c.peers), Version: c.opts.Version, Logger: c.opts.Logger})
 }
 
 func (c *Cluster) join(ctx context.Context, k int, first *daemon.Daemon) error {

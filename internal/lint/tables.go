@@ -14,7 +14,7 @@ type layer struct {
 
 // everything below the wiring.
 var everything = []string{"api", "state", "allocator", "consensus", "pintracker", "monitor", "adder", "node", "cluster",
-	"restapi", "ipfsproxy", "web", "rpc", "client", "config", "internal/telemetry", "internal/faultfs", "internal/fencefs", "internal/presence", "internal/backup", "internal/version"}
+	"restapi", "ipfsproxy", "web", "rpc", "client", "config", "internal/telemetry", "internal/faultfs", "internal/fencefs", "internal/presence", "internal/backup", "internal/front", "internal/version"}
 
 var layers = []layer{
 	{pkg: "api", why: "nouns are at the bottom"},
@@ -38,6 +38,7 @@ var layers = []layer{
 	{pkg: "internal/heap", why: "it speaks to Go's runtime alone"},
 	{pkg: "internal/presence", why: "a set of keys knows no pins"},
 	{pkg: "internal/backup", may: []string{"api"}, why: "files of pins know no cluster"},
+	{pkg: "internal/front", may: []string{"api"}, why: "it stands before the edges and knows none of them"},
 	{pkg: "internal/faultfs", why: "it is a file system"},
 	{pkg: "internal/telemetry", may: []string{"api"}, why: "events speak api"},
 	{pkg: "internal/daemon", may: everything, why: "the one place that wires a peer"},
