@@ -84,6 +84,9 @@ func (t *tx) readAhead(all []subject, order []int) error {
 		s := &all[i]
 		s.read = true
 		if !it.SeekPrefixGE(s.key) || !bytes.Equal(it.Key(), s.key) {
+			if err := it.Error(); err != nil { // the next seek forgets it
+				return errors.Join(fmt.Errorf("read pins: %w", err), it.Close())
+			}
 			t.missed++
 			continue
 		}
@@ -93,7 +96,7 @@ func (t *tx) readAhead(all []subject, order []int) error {
 		}
 		s.value = append(make([]byte, 0, len(value)), value...)
 	}
-	return errors.Join(it.Error(), it.Close())
+	return it.Close()
 }
 
 // stored reads a pin as earlier commands of this tx left it; nil: there is none.

@@ -259,10 +259,13 @@ func (k *checker) missing(prefix byte, words string) error {
 		k.keys.fill(key[1:], pin)
 		for _, indexKey := range k.keys.keys {
 			if indexKey[0] == prefix && !(it.SeekGE(indexKey) && bytes.Equal(it.Key(), indexKey)) {
+				if err := it.Error(); err != nil { // the next seek forgets it
+					return err
+				}
 				k.report("the %s lacks the pin %s: no key %x", words, cidText(key[1:]), indexKey)
 			}
 		}
-		return it.Error()
+		return nil
 	})
 	return errors.Join(err, it.Close())
 }

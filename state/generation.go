@@ -74,7 +74,9 @@ const memTableBytes = 8 << 20
 // The pinset is written in batches of up to a thousand small values in random
 // order of keys, read mostly by single keys that are absent (is this CID
 // pinned? was this request seen?) and listed now and then.
-func options(fence *fencefs.Fence, cache *pebble.Cache) *pebble.Options {
+//
+// found is called when bytes are met that are not what was written.
+func options(fence *fencefs.Fence, cache *pebble.Cache, found func(error)) *pebble.Options {
 	o := &pebble.Options{
 		FS: fence,
 		// Shared by the old and the new database during a restore.
@@ -103,9 +105,7 @@ func options(fence *fencefs.Fence, cache *pebble.Cache) *pebble.Options {
 		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
 		Logger:                     fatalLogger{fence},
 		EventListener: &pebble.EventListener{
-			DataCorruption: func(info pebble.DataCorruptionInfo) {
-				fence.Fail(fmt.Errorf("pinset database is corrupt: %w", info.Details))
-			},
+			DataCorruption: func(info pebble.DataCorruptionInfo) { found(info.Details) },
 		},
 	}
 	// Absent keys are the common case of a lookup: bloom filters answer most of
@@ -131,11 +131,11 @@ func (l fatalLogger) Fatalf(format string, args ...any) { l.fence.Fatalf(format,
 // missing becomes a new pinset; without, that is an error.
 func openGeneration(fs vfs.FS, dir string, cache *pebble.Cache, create bool, known uint32) (*generation, error) {
 	g := &generation{fs: fs, dir: dir, refs: 1, fence: fencefs.New(fs, dir, "pinset"), recent: newRecent()}
-	o := options(g.fence, cache)
+	o := options(g.fence, cache, g.corrupt)
 	o.ErrorIfNotExists = !create
 	var err error
 	if g.db, err = pebble.Open(dir, o); err != nil {
-		return nil, fencefs.NoSpace(dir, fmt.Errorf("open pinset database %s: %w", dir, errors.Join(g.fence.Err(), err)))
+		return nil, fencefs.NoSpace(dir, damaged(fmt.Errorf("open pinset database %s: %w", dir, errors.Join(g.fence.Err(), err))))
 	}
 	if err := g.fence.Err(); err != nil {
 		return nil, errors.Join(err, g.db.Close())
@@ -144,7 +144,7 @@ func openGeneration(fs vfs.FS, dir string, cache *pebble.Cache, create bool, kno
 		return nil, errors.Join(err, g.db.Close())
 	}
 	if err := g.load(); err != nil {
-		return nil, errors.Join(fmt.Errorf("read pinset database %s: %w", dir, err), g.db.Close())
+		return nil, errors.Join(damaged(fmt.Errorf("read pinset database %s: %w", dir, err)), g.db.Close())
 	}
 	if used := g.meta.CommandVersion; used > known {
 		return nil, errors.Join(api.Errorf(api.CodeInvalid, "the cluster of the pinset in %s uses commands of version %d, and this program knows them up to version %d; install the version that the other peers run", dir, used, known), g.db.Close())

@@ -32,7 +32,7 @@ func (p *Pinset) Pins(filter api.PinFilter) iter.Seq2[api.Pin, error] {
 // looks at many pins and none is selected.
 func (p *Pinset) Select(ctx context.Context, filter api.PinFilter) iter.Seq2[api.Pin, error] {
 	return func(yield func(api.Pin, error) bool) {
-		left := filter.Limit
+		left, more := filter.Limit, true
 		err := p.selected(ctx, filter, func(s *selection) error {
 			return s.each(func(c cid.Cid, stored *statepb.Pin) (bool, error) {
 				pin, err := pinFromProto(c, stored, *s.g.peers.Load())
@@ -40,10 +40,11 @@ func (p *Pinset) Select(ctx context.Context, filter api.PinFilter) iter.Seq2[api
 					return false, err
 				}
 				left--
-				return yield(pin, nil) && left != 0, nil
+				more = yield(pin, nil)
+				return more && left != 0, nil
 			})
 		})
-		if err != nil {
+		if err != nil && more {
 			yield(api.Pin{}, err)
 		}
 	}
@@ -92,7 +93,7 @@ func (p *Pinset) selected(ctx context.Context, filter api.PinFilter, fn func(*se
 // is meant for conditions that most pins meet, and for times.
 func (p *Pinset) Newest(ctx context.Context, filter api.PinFilter) iter.Seq2[api.Pin, error] {
 	return func(yield func(api.Pin, error) bool) {
-		left := filter.Limit
+		left, more := filter.Limit, true
 		err := p.selected(ctx, filter, func(s *selection) error {
 			walk, err := s.openRange(timeRange(filter.CreatedAfter, filter.CreatedBefore), cid.Undef)
 			if err != nil {
@@ -101,12 +102,16 @@ func (p *Pinset) Newest(ctx context.Context, filter api.PinFilter) iter.Seq2[api
 			walk.back = true
 			err = s.visit(walk, func(c cid.Cid, stored *statepb.Pin) (bool, error) {
 				pin, err := pinFromProto(c, stored, *s.g.peers.Load())
+				if err != nil {
+					return false, err
+				}
 				left--
-				return err == nil && yield(pin, nil) && left != 0, err
+				more = yield(pin, nil)
+				return more && left != 0, nil
 			})
 			return errors.Join(err, walk.close())
 		})
-		if err != nil {
+		if err != nil && more {
 			yield(api.Pin{}, err)
 		}
 	}
@@ -121,14 +126,19 @@ func (p *Pinset) WantingReplicas(peers int) iter.Seq2[api.Pin, error] {
 		if peers < 1 {
 			return
 		}
+		more := true
 		err := p.selected(context.Background(), api.PinFilter{}, func(s *selection) error {
 			end := peerKey(prefixWanting, uint32(min(peers, maxWanting)))
 			return s.eachOf(newRange([]byte{prefixWanting}, end), func(c cid.Cid, stored *statepb.Pin) (bool, error) {
 				pin, err := pinFromProto(c, stored, *s.g.peers.Load())
-				return err == nil && yield(pin, nil), err
+				if err != nil {
+					return false, err
+				}
+				more = yield(pin, nil)
+				return more, nil
 			})
 		})
-		if err != nil {
+		if err != nil && more {
 			yield(api.Pin{}, err)
 		}
 	}

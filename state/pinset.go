@@ -1,7 +1,9 @@
 package state
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,24 +50,43 @@ type Pinset struct {
 }
 
 // Open opens the pinset in dir, creating both. A pinset in a newer format is
-// refused with code invalid. The caller sees to it that no other process has
+// refused with code invalid, a damaged one with ErrDamaged. The caller sees to it that no other process has
 // it open (Pebble locks it too).
 func Open(fs vfs.FS, dir string) (*Pinset, error) { return OpenKnowing(fs, dir, CommandVersion) }
 
 // OpenKnowing is Open for a program that knows commands up to another version,
 // so that tests and simulations can mix versions.
 func OpenKnowing(fs vfs.FS, dir string, known uint32) (*Pinset, error) {
-	name, err := openFolder(fs, dir)
+	name, remains, err := openFolder(fs, dir)
 	if err != nil {
 		return nil, err
 	}
 	p := &Pinset{fs: fs, dir: dir, cache: pebble.NewCache(cacheBytes + 3*memTableBytes), limits: theLimits, narrow: narrowKeys, known: known, changed: make(chan struct{}), surveyDue: make(chan struct{}, 1), lastName: name}
-	p.gen, err = openGeneration(fs, fs.PathJoin(dir, name), p.cache, name == firstGeneration, known)
+	folder := fs.PathJoin(dir, name)
+	create := name == firstGeneration
+	if files, err := fs.List(folder); err == nil && len(files) == 0 {
+		create = true // see StartOver
+	}
+	if p.gen, err = openGeneration(fs, folder, p.cache, create, known); errors.Is(err, ErrDamaged) {
+		// Once more: what was wrong on the way is right the next time.
+		p.gen, err = openGeneration(fs, folder, p.cache, create, known)
+	}
+	if err == nil {
+		if err = p.gen.checkMark(); err != nil {
+			err = errors.Join(err, p.gen.db.Close())
+		}
+	}
 	if err != nil {
 		p.cache.Unref()
 		return nil, err
 	}
 	p.generations.Add(1)
+	// Only now: what is removed must not turn out to be all there was.
+	for _, name := range remains {
+		if err := fs.RemoveAll(fs.PathJoin(dir, name)); err != nil {
+			return nil, errors.Join(fmt.Errorf("remove remains of a restore: %w", err), p.Close())
+		}
+	}
 	return p, nil
 }
 
@@ -201,35 +222,34 @@ const (
 	firstGeneration = folderPrefix + "000001"
 )
 
-// openFolder returns the name of the database's folder and removes what an
+// openFolder returns the name of the database's folder, and of what an
 // interrupted restore left behind.
-func openFolder(fs vfs.FS, dir string) (string, error) {
+func openFolder(fs vfs.FS, dir string) (current string, remains []string, err error) {
 	if err := makeDir(fs, dir); err != nil {
-		return "", fmt.Errorf("create folder of the pinset: %w", err)
+		return "", nil, fmt.Errorf("create folder of the pinset: %w", err)
 	}
 	names, err := fs.List(dir)
 	if err != nil {
-		return "", fmt.Errorf("read folder of the pinset: %w", err)
+		return "", nil, fmt.Errorf("read folder of the pinset: %w", err)
 	}
-	current, err := readCurrent(fs, dir)
-	if err != nil {
-		return "", err
+	if current, err = readCurrent(fs, dir); err != nil {
+		return "", nil, err
 	}
+	databases := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !strings.HasPrefix(name, folderPrefix) })
 	if current == "" {
-		for _, name := range names {
-			if strings.HasPrefix(name, folderPrefix) {
-				return "", fmt.Errorf("folder of the pinset %s holds %s but no file %s that names the database: it is damaged; remove the folder to fetch the pinset from the other peers", dir, name, currentFile)
-			}
+		if len(databases) > 0 {
+			return "", nil, fmt.Errorf("folder of the pinset %s holds %s but no file %s that names the database: it is damaged; remove the folder to fetch the pinset from the other peers", dir, databases[0], currentFile)
 		}
 		// CURRENT comes first: a database without it would look like damage.
-		return firstGeneration, writeCurrent(fs, dir, firstGeneration)
+		return firstGeneration, nil, writeCurrent(fs, dir, firstGeneration)
+	}
+	if len(databases) > 0 && !slices.Contains(databases, current) {
+		return "", nil, fmt.Errorf("%s in %s is damaged: it names %s, and there is only %s; remove the folder to fetch the pinset from the other peers", currentFile, dir, current, strings.Join(databases, ", "))
 	}
 	for _, name := range names {
 		if name == currentTemp || strings.HasPrefix(name, folderPrefix) && name != current {
-			if err := fs.RemoveAll(fs.PathJoin(dir, name)); err != nil {
-				return "", fmt.Errorf("remove remains of a restore: %w", err)
-			}
+			remains = append(remains, name)
 		}
 	}
-	return current, nil
+	return current, remains, nil
 }

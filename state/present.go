@@ -51,7 +51,7 @@ func (p *present) stale(pins uint64) bool {
 
 // Survey reads all keys of the pinset, without haste, when so many CIDs were
 // looked up in vain that knowing them all would have cost no more, and again when
-// most that is remembered is gone. It returns when ctx ends.
+// most that is remembered is gone. It returns when ctx ends, with nil.
 func (p *Pinset) Survey(ctx context.Context) error {
 	for {
 		select {
@@ -63,7 +63,10 @@ func (p *Pinset) Survey(ctx context.Context) error {
 			continue // more were looked up in vain while it was under way
 		}
 		if err := p.survey(ctx); err != nil {
-			return err
+			// Nothing rests on it, so a disk that cannot be read for a while is no
+			// reason to end: it is begun again when it would pay again. (What reads a
+			// damaged database ends the next Apply.)
+			p.current().present.missed.Store(0)
 		}
 	}
 }

@@ -82,6 +82,9 @@ func (g *generation) getStored(cids []cid.Cid, pins []api.Pin, rest []wanted) (m
 	}
 	for _, w := range rest {
 		if !it.SeekPrefixGE(w.key) || !bytes.Equal(it.Key(), w.key) {
+			if err := it.Error(); err != nil { // the next seek forgets it
+				return 0, errors.Join(err, it.Close())
+			}
 			missed++
 			continue
 		}
@@ -93,5 +96,5 @@ func (g *generation) getStored(cids []cid.Cid, pins []api.Pin, rest []wanted) (m
 			return 0, errors.Join(err, it.Close())
 		}
 	}
-	return missed, errors.Join(it.Error(), it.Close())
+	return missed, it.Close()
 }

@@ -28,15 +28,16 @@ func (p *Pinset) Checkpoint(dir string) error {
 	if err := g.fence.Err(); err != nil {
 		return err
 	}
+	applied := p.Applied()
 	// The sync of the log is what both promises rest on: the tables that it does
 	// not cover were synced when they were written.
 	err = guard(func() error { return g.db.Checkpoint(dir, pebble.WithFlushedWAL()) })
 	if err != nil {
 		return fencefs.NoSpace(dir, fmt.Errorf("write checkpoint %s: %w", dir, err))
 	}
-	if err := g.fence.Err(); err != nil {
+	if err := errors.Join(g.fence.Err(), writeIndex(p.fs, dir, applied)); err != nil {
 		_ = p.fs.RemoveAll(dir) // best effort: it may lack the end
-		return err
+		return fencefs.NoSpace(dir, err)
 	}
 	return nil
 }
@@ -94,7 +95,14 @@ func (p *Pinset) prepare(dir, target string) (*generation, error) {
 	if err := syncDir(p.fs, p.dir); err != nil {
 		return nil, err
 	}
-	return openGeneration(p.fs, target, p.cache, false, p.known)
+	g, err := openGeneration(p.fs, target, p.cache, false, p.known)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.verify(dir); err != nil {
+		return nil, errors.Join(err, g.db.Close())
+	}
+	return g, nil
 }
 
 // copyCheckpoint links the tables, which are never written again, and copies
@@ -125,11 +133,18 @@ func copyFile(fs vfs.FS, from, to string) error {
 		return err
 	}
 	defer source.Close()
+	info, err := source.Stat()
+	if err != nil {
+		return err
+	}
 	target, err := fs.Create(to, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(target, source)
+	n, err := io.Copy(target, source)
+	if err == nil && n != info.Size() {
+		err = fmt.Errorf("%d of %d bytes could be read: %w", n, info.Size(), io.ErrUnexpectedEOF)
+	}
 	if err == nil {
 		err = target.Sync()
 	}
@@ -156,8 +171,10 @@ func nextName(name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("folder %q is not named by a number: %w", name, err)
 	}
-	return fmt.Sprintf("%s%06d", folderPrefix, n+1), nil
+	return folderName(n + 1), nil
 }
+
+func folderName(number uint64) string { return fmt.Sprintf("%s%06d", folderPrefix, number) }
 
 // readCurrent returns the name in CURRENT, or "" when there is no such file.
 func readCurrent(fsys vfs.FS, dir string) (string, error) {
@@ -172,11 +189,12 @@ func readCurrent(fsys vfs.FS, dir string) (string, error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return "", fmt.Errorf("read %s: %w", currentFile, err)
 	}
-	name := strings.TrimSuffix(string(data), "\n")
-	if _, err := nextName(name); err != nil || !strings.HasPrefix(name, folderPrefix) {
-		return "", fmt.Errorf("%s in %s is damaged: it says %q", currentFile, dir, data)
+	// Nothing but what writeCurrent writes: half a name is the name of another.
+	var number uint64
+	if _, err := fmt.Sscanf(string(data), folderPrefix+"%d\n", &number); err != nil || string(data) != folderName(number)+"\n" {
+		return "", fmt.Errorf("%s in %s is damaged: it says %q; remove the folder to fetch the pinset from the other peers", currentFile, dir, data)
 	}
-	return name, nil
+	return folderName(number), nil
 }
 
 // writeCurrent changes CURRENT in one step that is on disk on return. After an

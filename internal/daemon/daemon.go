@@ -199,7 +199,7 @@ func (d *Daemon) startParts(ctx context.Context, s *stages) error {
 	}
 	d.seams = d.opts.realSeams(d.host, d.descriptors.ipfs)
 	var err error
-	if d.state, err = state.OpenKnowing(d.seams.FS, filepath.Join(d.opts.Dir, "state"), d.seams.CommandVersion); err != nil {
+	if d.state, err = d.openPinset(); err != nil {
 		return err
 	}
 	s.atStop("pinset", d.state.Close)
