@@ -3,6 +3,7 @@ package dev
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"io"
 	"math/rand/v2"
 	"mime/multipart"
@@ -92,6 +93,53 @@ func BenchmarkAdd(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
+	})
+}
+
+// BenchmarkCat reads a file from one embedded node over its own RPC, and from a
+// holder of three peers through its proxy, in one run. It uses the ports of
+// 'dev'.
+func BenchmarkCat(b *testing.B) {
+	size := benchBytes(b)
+	cat := func(b *testing.B, url string, root api.Cid) {
+		b.SetBytes(size)
+		used := processor(b)
+		for b.Loop() {
+			response, err := http.Post(url+"/api/v0/cat?arg="+root.String(), "", nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if n, err := io.Copy(io.Discard, response.Body); err != nil || n != size {
+				b.Fatal(response.Status, n, err)
+			}
+			response.Body.Close()
+		}
+		b.ReportMetric(float64(used().Nanoseconds())/float64(b.N), "cpu-ns/op")
+	}
+	b.Run("node", func(b *testing.B) {
+		url := startNode(b)
+		body, kind := upload(1, size)
+		response, err := http.Post(url+"/api/v0/add?progress=false&quieter=true", kind, body)
+		if err != nil {
+			b.Fatal(err)
+		}
+		var added struct{ Hash api.Cid }
+		if err := json.NewDecoder(response.Body).Decode(&added); err != nil {
+			b.Fatal(err)
+		}
+		response.Body.Close()
+		cat(b, url, added.Hash)
+	})
+	b.Run("cluster", func(b *testing.B) {
+		c := startCluster(b)
+		params := api.NewAddParams()
+		params.ReplicationFactorMin, params.ReplicationFactorMax = 3, 3
+		var root api.Cid
+		body, kind := upload(1, size)
+		if err := c.Add(b.Context(), body, kind, params, func(out api.AddedOutput) error { root = out.Cid; return nil }); err != nil {
+			b.Fatal(err)
+		}
+		cat(b, "http://127.0.0.1:9095", root)
 	})
 }
 
