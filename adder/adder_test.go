@@ -195,3 +195,18 @@ func TestFilesByNameAlone(t *testing.T) {
 		t.Errorf("a file without a name is named by its CID, not %q", unnamed.Name)
 	}
 }
+
+// Folders nest so deep and no deeper, and what is refused leaves no pin.
+func TestDepthOfFolders(t *testing.T) {
+	for levels, code := range map[int]api.Code{api.MaxAddDepth: "", api.MaxAddDepth + 1: api.CodeInvalid} {
+		w := newWorld(1, first)
+		name := strings.Repeat("d/", levels) + "f"
+		_, err := w.added(t.Context(), Config{}, parts(t, part{name, strings.NewReader("deep")}), api.NewAddParams())
+		if api.CodeOf(err) != code || (len(w.pins) > 0) != (code == "") {
+			t.Errorf("%d levels: %v, %d pins", levels, err, len(w.pins))
+		}
+		if code != "" && !strings.Contains(err.Error(), "deeper than 1024 levels") {
+			t.Error(err)
+		}
+	}
+}

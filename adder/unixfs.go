@@ -24,9 +24,6 @@ import (
 // progressBytes is how much of a file is read between two outputs of progress.
 const progressBytes = 256 << 10
 
-// maxDepth bounds how deep folders nest.
-const maxDepth = 1024
-
 // importer makes UnixFS DAGs of an upload, with the same CIDs as ipfs add.
 type importer struct {
 	plan plan
@@ -108,8 +105,8 @@ func (im *importer) addRoot(ctx context.Context, name string, node files.Node) (
 
 // addEntries adds what a folder of the upload holds.
 func (im *importer) addEntries(ctx context.Context, into *folder, at string, from files.Directory, depth int) error {
-	if depth > maxDepth {
-		return api.Errorf(api.CodeInvalid, "the folders nest deeper than %d", maxDepth)
+	if depth > api.MaxAddDepth {
+		return api.ErrTooDeep
 	}
 	entries := from.Entries()
 	for entries.Next() {

@@ -7,6 +7,13 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
+// MaxAddDepth is how deep the folders of one add nest, the one at the top
+// counted. Whoever walks them goes one call deeper for each.
+const MaxAddDepth = 1024
+
+// ErrTooDeep refuses an add whose folders nest deeper.
+var ErrTooDeep = Errorf(CodeInvalid, "the folders nest deeper than %d levels, the most that one add takes; nothing was pinned: put the deep part into an archive", MaxAddDepth)
+
 // AddParams say how uploaded files become a DAG. NewAddParams has the defaults.
 type AddParams struct {
 	PinOptions

@@ -127,10 +127,13 @@ func (b *bulkSending) session(ctx context.Context, t target) error {
 	for {
 		line, err := readLine(in)
 		if errors.Is(err, io.EOF) && len(line) == 0 {
-			return b.ended(resp.Trailer)
+			return b.ended(endOfAnswer(k, resp))
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return broken(ctx, k, err)
+		}
+		if ended, end := endMark(line); ended {
+			return b.ended(end)
 		}
 		if err := b.take(line); err != nil {
 			return err
@@ -149,9 +152,12 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	return bytes.TrimSpace(line), err
 }
 
-// ended says whether a peer that answers no more has answered all.
-func (b *bulkSending) ended(trailer http.Header) error {
-	if err := trailerError(trailer); err != nil {
+// ended says whether a peer whose answer has ended with err has answered all.
+func (b *bulkSending) ended(err error) error {
+	if err != nil {
+		if api.CodeOf(err) == api.CodeUnknownOutcome {
+			err = api.Errorf(api.CodeUnavailable, "%w", err) // what has no result is sent again
+		}
 		return err
 	}
 	if b.window.waits() {

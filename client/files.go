@@ -93,16 +93,31 @@ func (f Files) Size() (int64, error) {
 				}
 				return nil
 			}
+			if entry.IsDir() && depth(root.path, at) > api.MaxAddDepth {
+				return api.ErrTooDeep
+			}
 			if info, err := entry.Info(); err == nil && info.Mode().IsRegular() {
 				total += info.Size()
 			}
 			return nil
 		})
+		if errors.Is(err, api.ErrTooDeep) {
+			return 0, err
+		}
 		if err != nil && !root.stdin {
 			return 0, unreadable(err)
 		}
 	}
 	return total, nil
+}
+
+// depth is how many folders lead from a root to what is at a path beneath it,
+// the root and the last among them.
+func depth(root, at string) int {
+	if at == root {
+		return 1
+	}
+	return 2 + strings.Count(strings.TrimPrefix(at, root+string(filepath.Separator)), string(filepath.Separator))
 }
 
 // root is one of the paths to add, under the name that it gets.
@@ -222,6 +237,9 @@ func (k *walk) entry(ctx context.Context, at, name string, mode fs.FileMode) err
 }
 
 func (k *walk) directory(ctx context.Context, at, name string) error {
+	if 1+strings.Count(name, "/") > api.MaxAddDepth {
+		return api.ErrTooDeep
+	}
 	if _, err := k.part(name, "application/x-directory"); err != nil {
 		return err
 	}

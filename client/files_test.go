@@ -186,7 +186,9 @@ func TestAddErrors(t *testing.T) {
 		}
 	}
 	contentType, r := body()
-	err := serve(t, emits(2)).Add(t.Context(), r, contentType, api.NewAddParams(), func(api.AddedOutput) error { return stop })
+	watched := api.NewAddParams()
+	watched.Progress = true
+	err := serve(t, emits(2)).Add(t.Context(), r, contentType, watched, func(api.AddedOutput) error { return stop })
 	if !errors.Is(err, stop) {
 		t.Errorf("emit's error: %v", err)
 	}
@@ -212,5 +214,27 @@ func TestAddFailsOverUntouched(t *testing.T) {
 	err := c.AddPaths(t.Context(), client.Files{Paths: []string{dir + "/lone"}}, api.NewAddParams(), func(api.AddedOutput) error { return nil })
 	if err != nil || len(parts) != 1 {
 		t.Errorf("%q, %v", parts, err)
+	}
+}
+
+// Folders that nest too deep are refused here, as the peer refuses them.
+func TestDepthOfFolders(t *testing.T) {
+	for levels, tooDeep := range map[int]bool{api.MaxAddDepth: false, api.MaxAddDepth + 1: true} {
+		top := t.TempDir()
+		if err := os.MkdirAll(top+strings.Repeat("/d", levels-1), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		tree := client.Files{Paths: []string{top}, Recursive: true}
+		if _, err := tree.Size(); errors.Is(err, api.ErrTooDeep) != tooDeep {
+			t.Errorf("%d levels: %v", levels, err)
+		}
+		if !tooDeep {
+			continue
+		}
+		var parts []string
+		err := serve(t, recordParts(&parts)).AddPaths(t.Context(), tree, api.NewAddParams(), func(api.AddedOutput) error { return nil })
+		if !errors.Is(err, api.ErrTooDeep) {
+			t.Errorf("%d levels: %v", levels, err)
+		}
 	}
 }

@@ -191,6 +191,7 @@ func (c *Client) try(ctx context.Context, t target, k call, key string) (resp *h
 
 func (c *Client) setHeaders(req *http.Request, k call, key string) {
 	req.Header.Set("Accept", "application/json")
+	req.Header.Set(endHeader, "true")
 	if k.upload != nil {
 		req.Header.Set("Content-Type", k.contentType)
 		req.Header.Set("Expect", "100-continue")

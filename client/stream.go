@@ -1,6 +1,8 @@
 package client
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,26 +51,76 @@ func listing[T any](ctx context.Context, c *Client, k call) iter.Seq2[T, error] 
 // errStopped says that the reader of a stream wants no more.
 var errStopped = errors.New("stopped by its reader")
 
-// decodeStream hands over every object of a stream, then looks at the
-// trailers, where a peer tells of an error that came after the first object.
+// decodeStream hands over every object of a stream, one per line, and makes
+// sure that it saw the end.
 func decodeStream[T any](ctx context.Context, k call, resp *http.Response, each func(T) bool) error {
 	if body, ok := resp.Body.(*answerBody); ok {
 		body.unlimited()
 	}
-	decoder := json.NewDecoder(resp.Body)
+	if resp.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	in := bufio.NewReaderSize(resp.Body, 64<<10)
 	for {
-		var item T
-		err := decoder.Decode(&item)
-		if errors.Is(err, io.EOF) {
-			return trailerError(resp.Trailer)
-		}
-		if err != nil {
+		line, err := readLine(in)
+		if err != nil && !errors.Is(err, io.EOF) {
 			return broken(ctx, k, err)
 		}
-		if !each(item) {
-			return errStopped
+		if len(line) > 0 {
+			if ended, end := endMark(line); ended {
+				return end
+			}
+			var item T
+			if err := json.Unmarshal(line, &item); err != nil {
+				return broken(ctx, k, err)
+			}
+			if !each(item) {
+				return errStopped
+			}
+		}
+		if err != nil {
+			return endOfAnswer(k, resp)
 		}
 	}
+}
+
+// endHeader with the value true in a request asks for the end mark; in the
+// answer it says that the mark will come.
+const endHeader = "X-Stream-End"
+
+// endMark says whether a line is the one that ends a stream, and if so why the
+// stream ended: nil when it is whole. No object of a stream begins so.
+func endMark(line []byte) (bool, error) {
+	if !bytes.HasPrefix(line, []byte(`{"end":`)) {
+		return false, nil
+	}
+	var mark struct {
+		Error *struct {
+			Message string   `json:"message"`
+			Reason  api.Code `json:"reason"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(line, &mark); err != nil {
+		return true, api.Errorf(api.CodeInternal, "read the end of the answer: %w", err)
+	}
+	if mark.Error == nil {
+		return true, nil
+	}
+	return true, &api.Error{Code: mark.Error.Reason, Message: mark.Error.Message}
+}
+
+// endOfAnswer is for an answer that has ended without the mark. A server that
+// does not know of it states the end in a trailer, which is empty when all went
+// well. Without either the answer may have been cut off.
+func endOfAnswer(k call, resp *http.Response) error {
+	if err := trailerError(resp.Trailer); err != nil {
+		return err
+	}
+	if resp.Header.Get(endHeader) == "" && len(resp.Trailer["X-Stream-Error"]) > 0 {
+		return nil
+	}
+	return &api.Error{Code: lostCode(k), Message: "the answer to " + k.method + " " + k.path +
+		" ended without the mark of its end: something on the way cut it off, or drops the trailers of an older peer"}
 }
 
 func trailerError(trailer http.Header) error {
@@ -87,10 +139,7 @@ func broken(ctx context.Context, k call, err error) error {
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	code := api.CodeUnavailable
-	if k.method != http.MethodGet {
-		code = api.CodeUnknownOutcome
-	}
+	code := lostCode(k)
 	var e *api.Error
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
@@ -98,4 +147,12 @@ func broken(ctx context.Context, k call, err error) error {
 		code = api.CodeInternal
 	}
 	return api.Errorf(code, "read the answer to %s %s: %w", k.method, k.path, err)
+}
+
+// lostCode is the code of an answer that did not arrive whole.
+func lostCode(k call) api.Code {
+	if k.method != http.MethodGet {
+		return api.CodeUnknownOutcome
+	}
+	return api.CodeUnavailable
 }

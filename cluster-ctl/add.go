@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
 
@@ -19,7 +20,7 @@ func (p *program) addCommand() *cli.Command {
 		Usage:     "add files and folders, and pin them",
 		ArgsUsage: "PATH...",
 		Description: "The CIDs are those that 'ipfs add' gives. The path \"-\" is standard input. Several paths\n" +
-			"are wrapped in one folder.",
+			"are wrapped in one folder. Folders nest " + strconv.Itoa(api.MaxAddDepth) + " deep at most.",
 		Flags: slices.Concat(addFlags(), pinFlags(), dagFlags()),
 		Action: func(c *cli.Context) error {
 			params, err := addParams(c)
@@ -51,7 +52,7 @@ func addFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "recursive", Aliases: []string{"r"}, Usage: "add folders with all that is in them"},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print CIDs only"},
 		&cli.BoolFlag{Name: "quieter", Aliases: []string{"Q"}, Usage: "print the last CID only"},
-		&cli.BoolFlag{Name: "no-stream", Usage: "print everything at the end, as one array with --enc json"},
+		&cli.BoolFlag{Name: "no-stream", Usage: "answer and print everything at the end, as one array with --enc json"},
 		&cli.BoolFlag{Name: "local", Usage: "write the blocks to the asked peer only; the others fetch them"},
 		&cli.BoolFlag{Name: "no-pin", Usage: "write the blocks and pin nothing"},
 		&cli.BoolFlag{Name: "wait", Usage: "return when enough peers hold everything"},
@@ -85,6 +86,7 @@ func addParams(c *cli.Context) (api.AddParams, error) {
 	p.Format, p.Layout, p.Chunker, p.HashFun = c.String("format"), c.String("layout"), c.String("chunker"), c.String("hash")
 	p.CidVersion, p.RawLeaves = c.Int("cid-version"), c.Bool("raw-leaves")
 	p.Local, p.NoPin = c.Bool("local"), c.Bool("no-pin")
+	p.StreamChannels = !c.Bool("no-stream")
 	p.Wrap = c.Bool("wrap-with-directory") || c.NArg() > 1
 	if p.HashFun != "sha2-256" && !c.IsSet("cid-version") {
 		p.CidVersion = 1

@@ -26,46 +26,38 @@ func (s *server) add(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, api.Errorf(api.CodeInvalid, "the body must be multipart/form-data with one part per file: %w", err))
 		return
 	}
-	// Outputs leave while the upload still comes. A writer that cannot do both
-	// keeps them until the end. net/http must not use the connection again when
-	// the body was not read to its end: it panics with "invalid concurrent
-	// Body.Read call".
-	_ = http.NewResponseController(w).EnableFullDuplex()
-	w.Header().Set("Connection", "close")
-	if !params.StreamChannels {
-		s.addBuffered(w, r, func(emit func(api.AddedOutput) error) error {
-			return s.adder.Add(r.Context(), body, params, emit)
-		})
-		return
+	w.Header().Set("Connection", "close") // as the incumbent
+	out := s.newOutput(w, r)
+	defer out.close()
+	switch {
+	case !params.StreamChannels:
+		out.hold, out.array = true, true
+	case !params.Progress || relayed(r):
+		// Nobody watches the outputs as they come. What waits until all is over
+		// has a status of its own if it fails, and reaches clients and proxies that
+		// read nothing before they have sent everything.
+		out.hold = true
 	}
-	var out *lines
-	defer func() { out.close() }()
-	err = s.adder.Add(r.Context(), body, params, func(item api.AddedOutput) error {
-		if out == nil { // until here an error still has a status of its own
-			h := w.Header()
-			h.Set("X-Chunked-Output", "1")
-			h.Set("Cache-Control", "no-cache")
-			announceTrailers(h)
-			out = newLines(w)
-		}
+	out.spill = true
+	out.header = func(h http.Header) {
+		h.Set("X-Chunked-Output", "1")
+		h.Set("Cache-Control", "no-cache")
+	}
+	out.end(s.adder.Add(r.Context(), body, params, func(item api.AddedOutput) error {
 		return add(out, item, func(e *encoder, item api.AddedOutput) { e.value(item) })
-	})
-	s.endStream(w, r, out, err)
+	}))
 }
 
-// addBuffered answers with one array when the add is over, or with an error's
-// own status.
-func (s *server) addBuffered(w http.ResponseWriter, r *http.Request, add func(emit func(api.AddedOutput) error) error) {
-	outputs := []api.AddedOutput{}
-	err := add(func(item api.AddedOutput) error {
-		outputs = append(outputs, item)
-		return nil
-	})
-	if err != nil {
-		s.fail(w, r, err)
-		return
+// relayed says whether the request came through a proxy as far as that shows.
+// Many read no answer before they have sent the whole request, or send no more
+// once they have begun to read it.
+func relayed(r *http.Request) bool {
+	for _, name := range []string{"Via", "Forwarded", "X-Forwarded-For", "X-Real-Ip"} {
+		if r.Header.Get(name) != "" {
+			return true
+		}
 	}
-	s.answer(w, r, outputs)
+	return !r.ProtoAtLeast(1, 1)
 }
 
 // addParams reads the parameters of POST /add, pin options among them.

@@ -37,26 +37,26 @@ func (s *server) bulk(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	// As for an add: see there.
-	control := http.NewResponseController(w)
-	_ = control.EnableFullDuplex()
 	w.Header().Set("Connection", "close")
+	control := http.NewResponseController(w)
 	// The end of the request ends a read of the body that waits for the client.
 	ctx, cancel := context.WithCancel(r.Context())
 	defer context.AfterFunc(ctx, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })()
 	defer cancel()
 
 	in := newBulkReader(r.Body, id, first)
-	var out *lines
-	defer func() { out.close() }()
 	var index uint64
-	for result := range s.service.Bulk(ctx, in.lines()) {
-		if out == nil {
-			announceTrailers(w.Header())
-			w.Header().Add("Trailer", headerIndex)
-			w.Header().Set("Content-Type", mediaNDJSON)
-			out = newLines(w)
+	out := s.newOutput(w, r)
+	defer out.close()
+	out.hold = out.hold || !r.ProtoAtLeast(1, 1) // such a proxy or client does one thing at a time
+	out.header = func(h http.Header) {
+		if !out.hold {
+			h.Add("Trailer", headerIndex)
 		}
+		h.Set("Content-Type", mediaNDJSON)
+	}
+	out.trailer = func(h http.Header) { h.Set(headerIndex, strconv.FormatUint(index, 10)) }
+	for result := range s.service.Bulk(ctx, in.lines()) {
 		index = max(index, result.Index)
 		if err = add(out, result, (*encoder).bulkResult); err != nil {
 			cancel() // lets go of the body
@@ -66,10 +66,7 @@ func (s *server) bulk(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = errors.Join(in.err, ctx.Err())
 	}
-	s.endStream(w, r, out, err)
-	if out != nil {
-		w.Header().Set(headerIndex, strconv.FormatUint(index, 10))
-	}
+	out.end(err)
 }
 
 // bulkResult writes the pin of a line, or its error.

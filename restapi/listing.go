@@ -1,6 +1,7 @@
 package restapi
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"strconv"
@@ -130,17 +131,19 @@ var errStopping = api.Errorf(api.CodeUnavailable, "this peer is stopping; go on 
 // follow answers with the changes so far as stream does, and then with those
 // that come.
 func (s *server) follow(ctx context.Context, w http.ResponseWriter, r *http.Request, since uint64) {
-	var out *lines
-	defer func() { out.close() }()
+	out := s.newOutput(w, r)
+	out.hold = false // it has no end
+	defer out.close()
 	begin := func() {
-		if out == nil {
-			announceTrailers(w.Header())
+		if out.lines == nil {
+			out.announce()
 			w.WriteHeader(http.StatusOK)
 			// A client that is gone is noticed with the first line.
 			_ = http.NewResponseController(w).Flush()
-			out = newLines(w)
+			out.lines = newLines(w, false)
 		}
 	}
+	var failed error
 	for _, follow := range []bool{false, true} {
 		if follow {
 			begin()
@@ -152,15 +155,15 @@ func (s *server) follow(ctx context.Context, w http.ResponseWriter, r *http.Requ
 				err = add(out, item, (*encoder).change)
 			}
 			if err != nil {
-				if cause := context.Cause(ctx); cause != nil {
-					err = cause
-				}
-				s.endStream(w, r, out, err)
-				return
+				failed = cmp.Or(context.Cause(ctx), err)
+				break
 			}
 		}
+		if failed != nil {
+			break
+		}
 	}
-	s.endStream(w, r, out, nil)
+	out.end(failed)
 }
 
 // types reads a list of pin types.

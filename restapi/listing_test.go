@@ -175,7 +175,12 @@ func TestFollowChanges(t *testing.T) {
 	server := httptest.NewServer(restapi.New(service, service, restapi.Config{Stopping: stopping}))
 	defer server.Close()
 	open := func(since string) *http.Response {
-		resp, err := http.Get(server.URL + "/changes?follow=true&since=" + since)
+		req, err := http.NewRequest(http.MethodGet, server.URL+"/changes?follow=true&since="+since, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("TE", "trailers")
+		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -204,7 +204,8 @@ func TestAddAnswers(t *testing.T) {
 		{"stream", "", adds(2, nil), 200, first + second, ""},
 		{"nothing", "", adds(0, nil), 204, "", ""},
 		{"error at once", "", adds(0, full), 507, `{"code":507,"message":"the disk is full","reason":"no_space"}` + "\n", ""},
-		{"error later", "", adds(1, full), 200, first, "the disk is full"},
+		{"error later", "", adds(1, full), 507, `{"code":507,"message":"the disk is full","reason":"no_space"}` + "\n", ""},
+		{"error later, watched", "?progress=true", adds(1, full), 200, first, "the disk is full"},
 		{"array", "?stream-channels=false", adds(2, nil), 200, "[" + strings.TrimSpace(first) + "," + strings.TrimSpace(second) + "]\n", ""},
 		{"array of nothing", "?stream-channels=false", adds(0, nil), 200, "[]\n", ""},
 		{"array, error later", "?stream-channels=false", adds(1, full), 507, `{"code":507,"message":"the disk is full","reason":"no_space"}` + "\n", ""},
@@ -219,7 +220,7 @@ func TestAddAnswers(t *testing.T) {
 	}
 }
 
-// Outputs come while the upload still goes on.
+// Outputs come while the upload still goes on when somebody watches the progress.
 func TestAddBothWays(t *testing.T) {
 	service := &fake.Service{OnAdd: func(body *multipart.Reader, _ api.AddParams, emit func(api.AddedOutput) error) error {
 		for {
@@ -254,7 +255,7 @@ func TestAddBothWays(t *testing.T) {
 		}
 		wrote <- errors.Join(parts.Close(), w.Close())
 	}()
-	resp, err := http.Post(server.URL+"/add?"+url.Values{"stream-channels": {"true"}}.Encode(), parts.FormDataContentType(), r)
+	resp, err := http.Post(server.URL+"/add?"+url.Values{"progress": {"true"}}.Encode(), parts.FormDataContentType(), r)
 	if err != nil {
 		t.Fatal(err)
 	}

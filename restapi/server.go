@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/api"
+	"holdfast/internal/drain"
 
 	"github.com/gorilla/mux"
 )
@@ -41,7 +42,7 @@ func New(service Service, adder Adder, config Config) http.Handler {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.routes()
-	return http.HandlerFunc(s.serve)
+	return drain.Handler(http.HandlerFunc(s.serve))
 }
 
 func (s *server) routes() {
@@ -92,13 +93,15 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	id := traceID(r)
 	rec.Header().Set(headerRequestID, id)
 	rec.Header().Set("Content-Type", "application/json")
+	defer func() { // also when the answer is cut off
+		s.log.Debug("request", "request_id", id, "method", r.Method, "path", r.URL.Path, "status", rec.status,
+			"bytes", rec.bytes, "took", time.Since(began))
+	}()
 	if r.URL.Path != "/" && strings.HasSuffix(r.URL.Path, "/") {
 		redirectSlash(rec, r)
 	} else {
 		s.router.ServeHTTP(rec, r)
 	}
-	s.log.Debug("request", "request_id", id, "method", r.Method, "path", r.URL.Path, "status", rec.status,
-		"bytes", rec.bytes, "took", time.Since(began))
 }
 
 // redirectSlash keeps one leading slash only: "//host/" must not lead to

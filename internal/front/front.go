@@ -15,6 +15,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"holdfast/api"
+	"holdfast/internal/drain"
 )
 
 // Limits of every HTTP listener. Headers are large because a list of CIDs may
@@ -74,7 +75,7 @@ func Open(a API, shared Shared) (*Front, error) {
 		}
 		f.gates = append(f.gates, newGate(l, limits, shared.Timeouts.Idle, f.refuse))
 	}
-	inner := shared.Guard.wrap(a, http.HandlerFunc(f.serve))
+	inner := drain.Handler(shared.Guard.wrap(a, http.HandlerFunc(f.serve)))
 	f.server = &http.Server{Handler: shared.Timeouts.wrap(a.Patient, inner), MaxHeaderBytes: maxHeaderBytes,
 		ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
 		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: maxStreams},

@@ -1,0 +1,2 @@
+// Package drain lets a client that still sends hear what it is told.
+package drain
