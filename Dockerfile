@@ -27,7 +27,7 @@ USER 65532:65532
 VOLUME /data
 # REST API, IPFS proxy, cluster swarm, Pinning Service API, gateway, IPFS swarm
 EXPOSE 9094 9095 9096 9097 8080 4001/tcp 4001/udp
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 CMD ["cluster-service", "health"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 CMD ["cluster-service", "health", "ready"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["cluster-service"]
 CMD ["daemon"]

@@ -33,18 +33,24 @@ type Condition struct {
 	Name    string // of the alert
 	Subject string `json:",omitempty"` // tells conditions of one name apart; "": there is one at most
 	Message string // what is wrong, and what to do
-	// Since is set by the peer's use cases: a part that tells of a condition
-	// need not remember when it began.
+	// Since is when it began. The peer's use cases set it where it is zero: a
+	// part that tells of a condition need not remember that.
 	Since time.Time
 }
 
-// The names of alerts.
+// The names of alerts. docs/deployment.md says of each what to do.
 const (
-	AlertPing   = "ping"   // the peer is down
-	AlertIPFS   = "ipfs"   // its IPFS node cannot work
-	AlertBackup = "backup" // its backups of the pinset fail
-	AlertDamage = "damage" // blocks on its disk are damaged
-	AlertRead   = "read"   // its disk cannot be read
+	AlertPing      = "ping"       // the peer is down
+	AlertIPFS      = "ipfs"       // its IPFS node cannot work
+	AlertBackup    = "backup"     // its backups of the pinset fail
+	AlertStarting  = "starting"   // it has not started yet
+	AlertNoLeader  = "no_leader"  // it knows no leader, or hears nothing of the one that it knows
+	AlertNotMember = "not_member" // it was removed from its cluster
+	AlertFolder    = "folder"     // its folder cannot be written, or the disk below is full
+	AlertDiskFull  = "disk_full"  // its IPFS node has no space left
+	AlertDiskLow   = "disk_low"   // soon it will have none
+	AlertDamage    = "damage"     // blocks on its disk are damaged
+	AlertRead      = "read"       // its disk cannot be read
 
 	AlertConnections = "connections" // an API has no room for further clients
 	AlertCertificate = "certificate" // the TLS certificate ends soon, or its new files cannot be used

@@ -41,6 +41,16 @@ type ID struct {
 	LeaderChanges uint64 `json:"leader_changes,omitempty"`
 	// Wish is what an operator wants its role to be; "": auto.
 	Wish Role `json:"role_wish,omitempty"`
+	// Reachable are those of ClusterPeers that the peer is in touch with now,
+	// itself left out. nil: not told.
+	Reachable []peer.ID `json:"reachable_peers,omitzero"`
+	// FreeBytes is what new replicas may take; nil: not known.
+	FreeBytes *uint64 `json:"free_bytes,omitempty"`
+	// HeardSeconds is how long ago the leader heard of a peer whose state is
+	// unknown, as far as the peer that is asked knows. nil: its state is known.
+	HeardSeconds *float64 `json:"heard_seconds_ago,omitempty"`
+	// Alerts are the names of what is wrong with it, in their order.
+	Alerts []string `json:"alerts,omitempty"`
 }
 
 // Lag is how far a peer is behind the leader, as its last report told.
@@ -90,7 +100,7 @@ type Version struct {
 	Commit  string `json:"commit,omitempty"`
 }
 
-// PeerState is what the leader thinks of a peer.
+// PeerState is what the leader thinks of a peer, as far as is known.
 type PeerState string
 
 // The states. Only an up peer is given new replicas.
@@ -98,6 +108,7 @@ const (
 	PeerUp      PeerState = "up"
 	PeerSuspect PeerState = "suspect" // some reports are missing, or its IPFS node is broken
 	PeerDown    PeerState = "down"    // silent for longer than the limit
+	PeerUnknown PeerState = "unknown" // no leader has told of it for some seconds; never sent to others
 )
 
 // PeerReport is what a peer tells the leader about itself every two seconds.

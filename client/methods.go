@@ -27,7 +27,15 @@ func (c *Client) Version(ctx context.Context) (api.Version, error) {
 	return out, err
 }
 
-// Health returns nil when the asked peer serves its API.
+// Ready returns nil when the asked peer can take writes, and unavailable, with
+// the reasons, when it says that it cannot.
+func (c *Client) Ready(ctx context.Context) error {
+	_, err := c.document(ctx, call{method: http.MethodGet, path: "/health/ready"}, nil)
+	return err
+}
+
+// Health returns nil when the asked peer is alive: its process serves. It may
+// not be able to take writes; see Ready.
 func (c *Client) Health(ctx context.Context) error {
 	_, err := c.document(ctx, call{method: http.MethodGet, path: "/health"}, nil)
 	return err

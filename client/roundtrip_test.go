@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"net"
 	"net/http"
@@ -124,7 +125,7 @@ func TestReadsRoundTrip(t *testing.T) {
 	if err := c.TransferLeadership(ctx, peerB); err != nil || next != peerB || !reflect.DeepEqual(roles, wishes) {
 		t.Errorf("leader %s, %v; roles %v", next, err, roles)
 	}
-	if err := c.Health(ctx); err != nil {
+	if err := errors.Join(c.Health(ctx), c.Ready(ctx)); err != nil {
 		t.Error(err)
 	}
 	if got, err := c.Alerts(ctx); err != nil || !reflect.DeepEqual(got, alerts) {

@@ -74,6 +74,16 @@ func (f *fakeCluster) id(i int) api.ID {
 	}
 	id.Term, id.LeaderChanges = 5, 2
 	id.Lag = &api.Lag{Entries: uint64(i), SilentSeconds: 1.25}
+	if f.leader == fakePeers[2].id { // which is dead
+		heard, free := 42.5, uint64(512<<20)
+		id.State, id.Lag, id.Role = api.PeerUnknown, nil, "voter"
+		switch i {
+		case 0:
+			id.Reachable, id.FreeBytes, id.Alerts = []peer.ID{mustPeer(fakePeers[1].id)}, &free, []string{api.AlertDiskLow, api.AlertNoLeader}
+		default:
+			id.HeardSeconds = &heard
+		}
+	}
 	switch i {
 	case 0:
 		id.Addresses = []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/tcp/9096/p2p/" + p.id)}
@@ -93,6 +103,15 @@ func (f *fakeCluster) ID(context.Context) (api.ID, error) {
 }
 
 func (f *fakeCluster) Version() api.Version { return api.Version{Version: "0.1.0", Commit: "abc"} }
+
+func (f *fakeCluster) Readiness(context.Context) api.Readiness {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.leader == fakePeers[2].id {
+		return api.NotReady(api.Condition{Name: api.AlertNoLeader, Message: "this peer knows no leader"})
+	}
+	return api.NotReady()
+}
 
 func (f *fakeCluster) Alerts() []api.Alert {
 	lastGood := fakeTime.Add(-24 * time.Hour)

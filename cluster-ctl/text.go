@@ -26,10 +26,12 @@ func textID(w io.Writer, id api.ID) {
 		fmt.Fprintln(w, roleAndState(id))
 		return
 	}
-	others := 0
-	for _, p := range id.ClusterPeers {
-		if p != id.ID {
-			others++
+	others := len(id.Reachable)
+	if id.Reachable == nil { // a peer of an earlier version
+		for _, p := range id.ClusterPeers {
+			if p != id.ID {
+				others++
+			}
 		}
 	}
 	fmt.Fprintf(w, "%s | %s | Sees %d other peers", id.ID, id.PeerName, others)
@@ -58,8 +60,17 @@ func roleAndState(id api.ID) string {
 	if id.Lag != nil && (id.Role == "learner" || id.Role == "voter") {
 		text += fmt.Sprintf(" | %d entries behind, heard %.1fs ago", id.Lag.Entries, id.Lag.SilentSeconds)
 	}
+	if id.HeardSeconds != nil {
+		text += fmt.Sprintf(", last heard of %.1fs ago", *id.HeardSeconds)
+	}
 	if id.Wish != "" {
 		text += " | wished to be a " + string(id.Wish)
+	}
+	if id.FreeBytes != nil {
+		text += " | " + humanize.IBytes(*id.FreeBytes) + " free"
+	}
+	if len(id.Alerts) > 0 {
+		text += " | ALERTS: " + strings.Join(id.Alerts, ", ")
 	}
 	return text
 }

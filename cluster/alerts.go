@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -15,17 +16,29 @@ func (c *Cluster) Alerts() []api.Alert {
 	for _, view := range c.peers.View() {
 		if view.Report.Peer == c.cfg.Self {
 			selfSeen = true
-			view.Report.Backup, view.Report.Conditions = c.localBackup(), c.conditions.now(c.wall())
+			c.knowBetter(&view)
 		}
 		out = append(out, c.alertsOf(view)...)
 	}
 	if !selfSeen { // no leader has spoken yet
-		out = append(out, c.alertsOf(api.PeerView{Report: api.PeerReport{Peer: c.cfg.Self, Name: c.cfg.Name, Backup: c.localBackup(),
-			Conditions: c.conditions.now(c.wall())}})...)
+		view := api.PeerView{Report: api.PeerReport{Peer: c.cfg.Self, Name: c.cfg.Name}}
+		c.knowBetter(&view)
+		out = append(out, c.alertsOf(view)...)
 	}
 	slices.SortStableFunc(out, func(a, b api.Alert) int { return b.TriggeredAt.Compare(a.TriggeredAt) })
 	return out
 }
+
+// knowBetter replaces what the leader was told of this peer by what is so now.
+func (c *Cluster) knowBetter(view *api.PeerView) {
+	broken := c.nodeError(context.Background())
+	if broken != "" && (view.Report.NodeError == "" || view.Since.IsZero()) {
+		view.Since = c.wall()
+	}
+	view.Report.NodeError, view.Report.Backup, view.Report.Conditions = broken, c.localBackup(), c.conditions.now(c.wall())
+}
+
+const nodeBroken = "the peer's IPFS node cannot work: "
 
 func (c *Cluster) localBackup() *api.BackupReport {
 	if c.backup == nil {
@@ -47,11 +60,13 @@ func (c *Cluster) alertsOf(view api.PeerView) []api.Alert {
 		out = append(out, alert)
 	}
 	if view.State == api.PeerDown {
-		add(api.AlertPing, view.Since, "the peer is down: the leader does not hear from it", nil)
-		return out // what it said before is old
+		add(api.AlertPing, view.Since, "the peer is down: the leader does not hear from it; start it, or repair its network. If it is lost for good, remove it with 'cluster-ctl peers rm' and let another join", nil)
+	}
+	if report.Peer != c.cfg.Self && (view.State == api.PeerDown || view.State == api.PeerUnknown) {
+		return out // what it said before is old; that nobody tells is an alert of this peer
 	}
 	if report.NodeError != "" {
-		add(api.AlertIPFS, view.Since, "the peer's IPFS node cannot work: "+report.NodeError, nil)
+		add(api.AlertIPFS, view.Since, nodeBroken+report.NodeError, nil)
 	}
 	if backup := report.Backup; backup != nil && backup.Error != "" {
 		var lastGood *time.Time

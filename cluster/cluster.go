@@ -45,6 +45,8 @@ type Membership interface {
 type Peers interface {
 	View() []api.PeerView
 	Changed() <-chan struct{}
+	// Confirmed is how long ago a leader answered this peer; false: none has.
+	Confirmed() (time.Duration, bool)
 	// Report tells the leader of this peer at once.
 	Report(ctx context.Context) error
 }
@@ -170,6 +172,7 @@ type Deps struct {
 	Node       Node
 	Remote     Remote
 	Addresses  func() []multiaddr.Multiaddr  // where other peers can dial this one, without /p2p
+	Connected  func(peer.ID) bool            // whether there is a connection to another peer; nil: not told
 	Term       func() (term, leaders uint64) // of the agreement, and how many leaders this peer has known; nil: not told
 	Backup     func() api.BackupReport       // how backups by the clock go; nil: this peer makes none
 	Conditions func() []api.Condition        // what is wrong with this peer's parts now; nil: not told
@@ -196,6 +199,8 @@ type Cluster struct {
 	progress   progress
 	conditions conditions
 	turns      turns
+	following  following
+	connected  func(peer.ID) bool
 
 	// written is the highest index that a write through this peer was told,
 	// so that its next reads here can wait for it (read your writes).
@@ -216,9 +221,11 @@ func New(cfg Config, deps Deps) (*Cluster, error) {
 	if wall == nil {
 		wall = time.Now
 	}
-	return &Cluster{cfg: cfg, state: deps.State, log: deps.Log, membership: deps.Membership, peers: deps.Peers,
+	c := &Cluster{cfg: cfg, state: deps.State, log: deps.Log, membership: deps.Membership, peers: deps.Peers,
 		tracker: deps.Tracker, node: deps.Node, remote: deps.Remote, addresses: deps.Addresses, term: deps.Term, backup: deps.Backup,
-		conditions: conditions{tell: deps.Conditions}, logger: logger, wall: wall}, nil
+		conditions: conditions{tell: deps.Conditions}, connected: deps.Connected, logger: logger, wall: wall}
+	c.conditions.own = c.ownConditions
+	return c, nil
 }
 
 // onLeader runs a request where the leader is. A request may be repeated: it

@@ -16,7 +16,8 @@ const maxConditions = 64
 
 // conditions remembers since when this peer is in which condition.
 type conditions struct {
-	tell func() []api.Condition // nil: there are none
+	own  func() []api.Condition // of the use cases; nil: there are none
+	tell func() []api.Condition // of the other parts; nil: there are none
 
 	mu    sync.Mutex
 	since map[[2]string]time.Time // by name and subject
@@ -25,17 +26,22 @@ type conditions struct {
 // now returns what is wrong with this peer now, by name and subject, and since
 // when. What goes away and comes back begins anew.
 func (c *conditions) now(wall time.Time) []api.Condition {
-	if c.tell == nil {
-		return nil
+	var found []api.Condition
+	for _, tell := range []func() []api.Condition{c.own, c.tell} {
+		if tell != nil {
+			found = append(found, tell()...)
+		}
 	}
-	found := c.tell()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	since := make(map[[2]string]time.Time, len(found))
 	for i := range found {
 		key := [2]string{found[i].Name, found[i].Subject}
 		began, known := c.since[key]
-		if !known {
+		switch {
+		case !found[i].Since.IsZero(): // the part knows better
+			began = found[i].Since.UTC()
+		case !known:
 			began = wall.UTC()
 		}
 		since[key], found[i].Since = began, began

@@ -49,6 +49,8 @@ type world struct {
 	// transfer is what becomes of leadership.
 	transfer func(to peer.ID) error
 	reports  int
+	// confirmed is how long ago the leader answered; negative: never.
+	confirmed time.Duration
 }
 
 func testPeer(i int) peer.ID {
@@ -158,6 +160,12 @@ func (w *world) Leader() (peer.ID, bool) {
 	return w.leader, w.leader != ""
 }
 
+func (w *world) setLeader(id peer.ID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.leader = id
+}
+
 func (w *world) IsLeader() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -224,6 +232,12 @@ func (w *world) Report(context.Context) error {
 	defer w.mu.Unlock()
 	w.reports++
 	return nil
+}
+
+func (w *world) Confirmed() (time.Duration, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.confirmed, w.confirmed >= 0
 }
 
 func (w *world) Demote(_ context.Context, id peer.ID) error {

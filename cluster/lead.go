@@ -21,11 +21,16 @@ const (
 
 // Run does what every member does in the background, until ctx ends.
 func (c *Cluster) Run(ctx context.Context) error {
-	every(ctx, announceInterval, func() {
-		if err := c.announceSelf(ctx); err != nil {
-			c.logger.Debug("own addresses not announced yet", "err", err)
-		}
+	var loops sync.WaitGroup
+	loops.Go(func() { c.watchLeader(ctx) })
+	loops.Go(func() {
+		every(ctx, announceInterval, func() {
+			if err := c.announceSelf(ctx); err != nil {
+				c.logger.Debug("own addresses not announced yet", "err", err)
+			}
+		})
 	})
+	loops.Wait()
 	return nil
 }
 

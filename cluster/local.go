@@ -31,27 +31,32 @@ func (c *Cluster) LocalReport(ctx context.Context) api.PeerReport {
 }
 
 // LocalID tells who this peer is.
-func (c *Cluster) LocalID(context.Context) (api.ID, error) {
+func (c *Cluster) LocalID(ctx context.Context) (api.ID, error) {
 	members, err := c.state.Members()
 	if err != nil {
 		return api.ID{}, err
 	}
 	id := api.ID{ID: c.cfg.Self, PeerName: c.cfg.Name, Addresses: c.fullAddresses(), ClusterPeers: []peer.ID{},
-		ClusterPeersAddresses: []multiaddr.Multiaddr{}, Version: c.cfg.Version.Version, Commit: c.cfg.Version.Commit,
+		ClusterPeersAddresses: []multiaddr.Multiaddr{}, Reachable: []peer.ID{}, Version: c.cfg.Version.Version, Commit: c.cfg.Version.Commit,
 		RPCProtocolVersion: api.RPCProtocol, IPFS: api.IPFSID{ID: c.node.ID(), Addresses: orEmpty(c.node.Addresses())}}
 	for _, m := range members {
 		id.ClusterPeers = append(id.ClusterPeers, m.ID)
 		if m.ID != c.cfg.Self {
 			id.ClusterPeersAddresses = append(id.ClusterPeersAddresses, m.Addresses...)
+			if c.sees(m.ID) {
+				id.Reachable = append(id.Reachable, m.ID)
+			}
 		}
 	}
 	if c.term != nil {
 		id.Term, id.LeaderChanges = c.term()
 	}
-	if view, ok := c.view(c.cfg.Self); ok {
-		id.IPFS.Error = view.Report.NodeError
+	if id.IPFS.Error = c.nodeError(ctx); id.IPFS.Error == "" {
+		if free, err := c.node.Free(ctx); err == nil {
+			id.FreeBytes = &free
+		}
 	}
-	c.judge(&id)
+	c.judge(&id, c.Alerts())
 	return id, nil
 }
 
@@ -72,8 +77,16 @@ func orEmpty[T any](s []T) []T {
 	return s
 }
 
-// judge writes into an ID what the leader thinks of the peer.
-func (c *Cluster) judge(id *api.ID) {
+// judge writes into an ID what the leader thinks of the peer, and what is wrong
+// with it as far as this peer knows.
+func (c *Cluster) judge(id *api.ID, alerts []api.Alert) {
+	for _, alert := range alerts {
+		if alert.Peer == id.ID {
+			id.Alerts = append(id.Alerts, alert.Name)
+		}
+	}
+	slices.Sort(id.Alerts)
+	id.Alerts = slices.Compact(id.Alerts)
 	id.Role = c.role(id.ID)
 	if member, known, err := c.state.Member(id.ID); err == nil && known {
 		id.Wish = member.Role
@@ -82,7 +95,18 @@ func (c *Cluster) judge(id *api.ID) {
 	if !ok {
 		return
 	}
-	id.State = view.State
+	id.State, id.HeardSeconds = view.State, nil
+	if id.FreeBytes == nil && view.State != api.PeerUnknown && view.Report.NodeError == "" && view.Report.Version != "" {
+		id.FreeBytes = &view.Report.FreeBytes
+	}
+	if view.State == api.PeerUnknown {
+		id.Lag = nil
+		if id.ID != c.cfg.Self {
+			heard := view.Silent.Round(time.Millisecond).Seconds()
+			id.HeardSeconds = &heard
+		}
+		return
+	}
 	leader, _ := c.log.Leader()
 	if first, ok := c.view(leader); ok && view.Report.Applied > 0 {
 		id.Lag = &api.Lag{Entries: first.Report.Applied - min(first.Report.Applied, view.Report.Applied),

@@ -23,11 +23,11 @@ func (c *Cluster) Peers(ctx context.Context) iter.Seq2[api.ID, error] {
 	return func(yield func(api.ID, error) bool) {
 		ctx, cancel := context.WithTimeout(ctx, c.cfg.PeerTimeout)
 		defer cancel()
-		members := c.memberIDs()
+		members, alerts := c.memberIDs(), c.Alerts()
 		ids := make([]api.ID, len(members))
 		var asked sync.WaitGroup
 		for i, member := range members {
-			asked.Go(func() { ids[i] = c.askID(ctx, member) })
+			asked.Go(func() { ids[i] = c.askID(ctx, member, alerts) })
 		}
 		asked.Wait()
 		for _, id := range ids {
@@ -38,7 +38,7 @@ func (c *Cluster) Peers(ctx context.Context) iter.Seq2[api.ID, error] {
 	}
 }
 
-func (c *Cluster) askID(ctx context.Context, member peer.ID) api.ID {
+func (c *Cluster) askID(ctx context.Context, member peer.ID, alerts []api.Alert) api.ID {
 	ask := func() (api.ID, error) {
 		if member == c.cfg.Self {
 			return c.LocalID(ctx)
@@ -54,7 +54,7 @@ func (c *Cluster) askID(ctx context.Context, member peer.ID) api.ID {
 			Addresses: []multiaddr.Multiaddr{}, ClusterPeers: []peer.ID{}, ClusterPeersAddresses: []multiaddr.Multiaddr{},
 			IPFS: api.IPFSID{Addresses: []multiaddr.Multiaddr{}}}
 	}
-	c.judge(&id)
+	c.judge(&id, alerts)
 	return id
 }
 

@@ -39,14 +39,35 @@ func (m *Monitor) Receive(_ context.Context, from peer.ID, report api.PeerReport
 
 // View returns all peers that are known, in the order of their IDs. While this
 // peer leads it is its own judgement, else what the leader said last, which is
-// nothing before the first report came through.
+// nothing before the first report came through. What is told ages: a peer is
+// silent for as long as the leader's word is old, too, and its state is unknown
+// once that is older than SuspectAfter.
 func (m *Monitor) View() []api.PeerView {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.leading {
 		return m.views()
 	}
-	return slices.Clone(m.digest)
+	out := slices.Clone(m.digest)
+	age := time.Since(m.digestAt)
+	for i := range out {
+		out[i].Silent += age
+		if age >= m.cfg.SuspectAfter {
+			out[i].State, out[i].Since = api.PeerUnknown, m.digestAt.Add(m.cfg.SuspectAfter)
+		}
+	}
+	return out
+}
+
+// Confirmed returns how long ago a leader answered this peer's report: 0 while
+// this peer leads. false: none ever did.
+func (m *Monitor) Confirmed() (time.Duration, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.leading {
+		return 0, true
+	}
+	return time.Since(m.digestAt), !m.digestAt.IsZero()
 }
 
 // Changed returns a channel that is closed when next a peer in View comes,
@@ -90,11 +111,11 @@ func (m *Monitor) lead(leading bool, now time.Time) {
 		return
 	case leading:
 		m.leading, m.peers = true, make(map[peer.ID]*subject)
-		for _, view := range m.digest {
+		for _, view := range m.digest { // as the last leader judged them, however long ago
 			m.peers[view.Report.Peer] = &subject{view: view, heard: now, mute: true, known: true}
 		}
 	default:
-		m.leading, m.digest, m.peers = false, m.views(), nil
+		m.leading, m.digest, m.digestAt, m.peers = false, m.views(), now, nil
 	}
 }
 

@@ -60,14 +60,15 @@ type Monitor struct {
 	events  Events
 	logger  *slog.Logger
 
-	mu      sync.Mutex
-	changed chan struct{}
-	leading bool
-	peers   map[peer.ID]*subject // while it leads
-	digest  []api.PeerView       // while another leads: what it said last
-	polled  time.Time
-	untold  []transition
-	telling bool
+	mu       sync.Mutex
+	changed  chan struct{}
+	leading  bool
+	peers    map[peer.ID]*subject // while it leads
+	digest   []api.PeerView       // while another leads: what it said last
+	digestAt time.Time            // when the digest was true; zero: there is none
+	polled   time.Time
+	untold   []transition
+	telling  bool
 }
 
 type transition struct {

@@ -328,3 +328,51 @@ func TestSleepingLeader(t *testing.T) {
 		}
 	})
 }
+
+// What the last leader said grows old: nobody is called up on its word for
+// ever, and the time of the last reports stands still.
+func TestNoLeaderAnyMore(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNet(t, "a", "b", "c")
+		n.leader = "a"
+		if _, ever := n.monitors["c"].Confirmed(); ever {
+			t.Error("before the first report a leader has confirmed it")
+		}
+		defer n.run()()
+		n.after(6 * time.Second)
+		heard := func() []time.Time {
+			var out []time.Time
+			for _, view := range n.monitors["c"].View() {
+				out = append(out, time.Now().Add(-view.Silent))
+			}
+			return out
+		}
+		before := heard()
+		n.do(func() { n.leader, n.cut["a"], n.cut["b"] = "", true, true })
+		n.after(4 * time.Second)
+		if got, want := n.states("c"), "a up b up c up "; got != want {
+			t.Errorf("soon after: %q, want %q", got, want)
+		}
+		n.after(6 * time.Second)
+		for _, id := range []peer.ID{"a", "c"} { // who led, and who did not
+			if got, want := n.states(id), "a unknown b unknown c unknown "; got != want {
+				t.Errorf("%s sees %q, want %q", id, got, want)
+			}
+		}
+		if got := heard(); !slices.Equal(got, before) {
+			t.Errorf("the last reports came at %v, and then at %v", before, got)
+		}
+		if age, ever := n.monitors["c"].Confirmed(); !ever || age < 10*time.Second || age > 13*time.Second {
+			t.Errorf("a leader confirmed it %s ago, %v", age, ever)
+		}
+		// A new leader begins from what was known, not from "unknown".
+		n.do(func() { n.leader, n.cut["b"] = "c", false })
+		n.after(100 * time.Millisecond)
+		if got, want := n.states("c"), "a up b up c up "; got != want {
+			t.Errorf("the new leader begins with %q, want %q", got, want)
+		}
+		if age, _ := n.monitors["c"].Confirmed(); age != 0 {
+			t.Errorf("a leader waits for itself for %s", age)
+		}
+	})
+}

@@ -97,11 +97,12 @@ func (m *Monitor) report(ctx context.Context, leader peer.ID) error {
 		_, err := m.Receive(ctx, m.cfg.Self, report)
 		return err
 	}
+	sent := time.Now()
 	digest, err := m.sender.Report(ctx, leader, report)
 	if err != nil {
 		return err
 	}
-	m.keep(digest)
+	m.keep(digest, sent)
 	return nil
 }
 
@@ -117,17 +118,18 @@ func (m *Monitor) Report(ctx context.Context) error {
 	return m.report(ctx, leader)
 }
 
-// keep stores the leader's view, unless this peer leads by now.
-func (m *Monitor) keep(digest api.Digest) {
+// keep stores the leader's view, unless this peer leads by now. It is as old as
+// the question, for the answer may have been long on its way.
+func (m *Monitor) keep(digest api.Digest, asked time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.leading {
+	if m.leading || asked.Before(m.digestAt) {
 		return
 	}
 	same := slices.EqualFunc(m.digest, digest.Peers, func(a, b api.PeerView) bool {
 		return a.Report.Peer == b.Report.Peer && a.State == b.State
 	})
-	m.digest = digest.Peers
+	m.digest, m.digestAt = digest.Peers, asked
 	if !same {
 		m.change()
 	}

@@ -10,10 +10,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
-func (s *server) health(w http.ResponseWriter, r *http.Request) {
-	w.WriteHeader(http.StatusNoContent)
-}
-
 func (s *server) alerts(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, r, append([]api.Alert{}, s.service.Alerts()...)) // never null
 }

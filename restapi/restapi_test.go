@@ -197,6 +197,8 @@ func TestStatuses(t *testing.T) {
 		{"GET", "/health", 204, ""},
 		{"HEAD", "/health", 204, ""},
 		{"GET", "/health/alerts", 200, "[]"},
+		{"GET", "/health/ready", 200, `{"ready":true,"reasons":[]}`},
+		{"HEAD", "/health/ready", 200, ""},
 		{"GET", "/id", 500, `"reason":"internal"`},
 		{"GET", "/nothing", 404, `{"code":404,"message":"there is nothing at /nothing","reason":"not_found"}`},
 		{"GET", "/", 404, `"code":404`},

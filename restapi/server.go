@@ -53,7 +53,8 @@ func (s *server) routes() {
 	post := func(path string, h http.HandlerFunc) { s.router.HandleFunc(path, h).Methods(http.MethodPost) }
 	del := func(path string, h http.HandlerFunc) { s.router.HandleFunc(path, h).Methods(http.MethodDelete) }
 
-	get("/health", s.health)
+	get("/health", alive)
+	get("/health/ready", readiness(s.service))
 	get("/health/alerts", s.alerts)
 	read("/id", s.id)
 	get("/version", s.version)

@@ -57,6 +57,7 @@ type Cluster interface {
 	ReadAt(context.Context, api.ReadPoint) (uint64, error)
 	ID(context.Context) (api.ID, error)
 	Version() api.Version
+	Health
 	// Alerts are what an operator should look at now, newest first.
 	Alerts() []api.Alert
 	Peers(context.Context) iter.Seq2[api.ID, error]

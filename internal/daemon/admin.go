@@ -16,6 +16,7 @@ import (
 
 	"holdfast/api"
 	"holdfast/internal/front"
+	"holdfast/restapi"
 )
 
 // The admin socket answers whoever can open a file of the peer's folder: its
@@ -75,18 +76,8 @@ func (d *Daemon) adminHandler() http.Handler {
 		}
 		front.WriteBody(w, http.StatusOK, answer)
 	})
-	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
-		if why := d.outside.Load(); why != nil {
-			front.DenyREST(w, why)
-			return
-		}
-		select {
-		case <-d.ready:
-			w.WriteHeader(http.StatusNoContent)
-		default:
-			front.DenyREST(w, api.Errorf(api.CodeUnavailable, "not ready: this peer is starting"))
-		}
-	})
+	mux.Handle("/health", restapi.NewHealth(d))
+	mux.Handle("/health/", restapi.NewHealth(d))
 	d.pinsetRoutes(mux)
 	return mux
 }
@@ -101,9 +92,15 @@ func AskToken(ctx context.Context, dir string, ttl time.Duration) (TokenAnswer, 
 	return answer, askAdmin(ctx, dir, http.MethodPost, "/token", string(body), &answer)
 }
 
-// AskHealth says whether the running peer of a folder is ready.
-func AskHealth(ctx context.Context, dir string) error {
+// AskAlive says whether a peer runs in a folder, and answers.
+func AskAlive(ctx context.Context, dir string) error {
 	return askAdmin(ctx, dir, http.MethodGet, "/health", "", nil)
+}
+
+// AskReady says whether the running peer of a folder can take writes, and if
+// not, why.
+func AskReady(ctx context.Context, dir string) error {
+	return askAdmin(ctx, dir, http.MethodGet, "/health/ready", "", nil)
 }
 
 // askAdmin asks the peer of a folder and decodes its answer.

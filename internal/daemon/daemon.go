@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"holdfast/adder"
@@ -53,7 +54,8 @@ type Daemon struct {
 	// outside is why this peer has no part in its cluster; nil: it has one, or
 	// nobody says otherwise.
 	outside atomic.Pointer[api.Error]
-	parts   // complete once ready is closed
+	stage   atomic.Pointer[string] // of its start; nil: not begun
+	parts                          // complete once ready is closed
 }
 
 // parts are the packages that make a peer, plugged together.
@@ -70,6 +72,7 @@ type parts struct {
 	adder       *adder.Adder
 	keeper      *backup.Keeper // nil: no backups by the clock
 	trust       *trust
+	disks       *disks // nil in simulation
 	rest        *front.Front
 	proxy       *front.Front
 	pinsvc      *front.Front
@@ -130,9 +133,13 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 
 // serve lets requests in once node and log work, and waits for the end.
 func (d *Daemon) serve(ctx context.Context, fronts, inner *stages) error {
-	for _, part := range []<-chan struct{}{d.log.Ready(), d.node.Ready()} {
+	for _, part := range []struct {
+		stage string
+		ready <-chan struct{}
+	}{{"raft reads its log", d.log.Ready()}, {"the IPFS node opens its repository", d.node.Ready()}} {
+		d.enter(part.stage)
 		select {
-		case <-part:
+		case <-part.ready:
 		case err := <-inner.failed:
 			return err
 		case err := <-fronts.failed:
@@ -141,6 +148,7 @@ func (d *Daemon) serve(ctx context.Context, fronts, inner *stages) error {
 			return nil
 		}
 	}
+	d.enter("the pinset takes in what the log holds")
 	d.catchUp(ctx)
 	d.openGates()
 	close(d.ready)
@@ -160,14 +168,30 @@ func (d *Daemon) serve(ctx context.Context, fronts, inner *stages) error {
 
 // catchUp waits until the pinset holds what this peer's own log holds, so that
 // the first reads after a crash do not show the past. Only a cluster without a
-// leader keeps it waiting; then old answers are better than none.
+// leader keeps it waiting; then old answers are better than none. So they are
+// for a peer that turns out to be no member.
 func (d *Daemon) catchUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
 	defer cancel()
-	if err := d.log.WaitApplied(ctx, d.log.Stats().LastIndex); err != nil && ctx.Err() == context.DeadlineExceeded && d.outside.Load() == nil {
-		d.logger.Warn("answering from an old pinset: the cluster has no leader that could tell what is committed", "err", err)
+	last := d.log.Stats().LastIndex
+	for d.outside.Load() == nil {
+		bounded, cancel := context.WithTimeout(ctx, catchUpLook)
+		err := d.log.WaitApplied(bounded, last)
+		cancel()
+		switch {
+		case err == nil:
+			return
+		case errors.Is(ctx.Err(), context.DeadlineExceeded):
+			d.logger.Warn("answering from an old pinset: the cluster has no leader that could tell what is committed", "err", err)
+			return
+		case ctx.Err() != nil || bounded.Err() == nil:
+			return
+		}
 	}
 }
+
+// catchUpLook is how often a peer that catches up looks whether it is a member.
+const catchUpLook = 250 * time.Millisecond
 
 const catchUpTimeout = 10 * time.Second
 
@@ -189,6 +213,7 @@ func (d *Daemon) lock(ctx context.Context) (unlock func() error, err error) {
 // startParts builds the peer from the disk upwards and starts its parts; what
 // was started stands in s, also when it returns an error.
 func (d *Daemon) startParts(ctx context.Context, s *stages) error {
+	d.enter("the cluster swarm opens")
 	if !d.opts.Seams.simulated() {
 		h, err := newHost(d.opts.Identity, d.opts.Cluster, d.opts.Config.ClusterListen, d.opts.Config.ClusterAnnounce, d.descriptors.cluster, d.opts.Version.Version)
 		if err != nil {
@@ -199,6 +224,7 @@ func (d *Daemon) startParts(ctx context.Context, s *stages) error {
 	}
 	d.seams = d.opts.realSeams(d.host, d.descriptors.ipfs)
 	var err error
+	d.enter("the pinset opens")
 	if d.state, err = d.openPinset(); err != nil {
 		return err
 	}
@@ -209,10 +235,12 @@ func (d *Daemon) startParts(ctx context.Context, s *stages) error {
 		return err
 	}
 	d.tell = append(d.tell, d.node.Conditions)
+	d.enter("the raft log opens")
 	if err := d.openLog(s); err != nil {
 		return err
 	}
 	d.trust.follow(d.memberIDs)
+	d.enter("the tracker's store opens")
 	if err := d.openTracker(s); err != nil {
 		return err
 	}
@@ -233,6 +261,9 @@ func (d *Daemon) startParts(ctx context.Context, s *stages) error {
 	s.start("peering", d.keepPeering)
 	s.start("membership", d.watchRemoval)
 	s.start("standing", d.watchStanding)
+	if d.disks != nil {
+		s.start("disks", d.disks.Run)
+	}
 	if d.keeper != nil {
 		s.start("backups", d.keeper.Run)
 	}
@@ -320,6 +351,14 @@ func (d *Daemon) openCluster() error {
 		deps.Backup = d.keeper.Report
 	}
 	deps.Conditions = d.conditions
+	d.tell = append(d.tell, d.notInside)
+	if !d.opts.Seams.simulated() {
+		d.disks = d.newDisks()
+		d.tell = append(d.tell, d.disks.Conditions)
+	}
+	if d.host != nil {
+		deps.Connected = func(id peer.ID) bool { return d.host.Network().Connectedness(id) == network.Connected }
+	}
 	d.cluster, err = cluster.New(d.clusterCfg, deps)
 	if err != nil {
 		return err

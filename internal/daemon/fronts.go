@@ -7,6 +7,7 @@ import (
 
 	"holdfast/config"
 	"holdfast/internal/front"
+	"holdfast/restapi"
 )
 
 // openFronts opens the HTTP listeners and the admin socket.
@@ -36,7 +37,8 @@ func (d *Daemon) openFronts(s *stages) error {
 		api  front.API
 	}{
 		// Bulk writes hold nothing for a client that thinks.
-		{&d.rest, front.API{Name: "restapi", Listen: c.RESTListen, Deny: front.DenyREST, Open: health,
+		{&d.rest, front.API{Name: "restapi", Listen: c.RESTListen, Deny: front.DenyREST, Open: func(r *http.Request) bool { return restapi.IsHealth(r.URL.Path) },
+			Health: restapi.NewHealth(d), Tells: func(r *http.Request) bool { return r.URL.Path == "/health/alerts" },
 			Patient: func(r *http.Request) bool { return r.Method == http.MethodPost && r.URL.Path == "/pins" }}},
 		{&d.proxy, front.API{Name: "ipfsproxy", Listen: c.ProxyListen, Deny: front.DenyKubo, Open: health}},
 		{&d.pinsvc, front.API{Name: "pinsvc", Listen: c.PinsvcListen, Deny: front.DenyPinning, Open: health}},

@@ -72,7 +72,7 @@ func OpenPinset(ctx context.Context, folder Folder, defaults Replication) (Pinse
 	unlock, err := lockFolder(folder.Dir)
 	if errors.Is(err, errLocked) {
 		running := runningPinset{dir: folder.Dir}
-		return running, AskHealth(ctx, folder.Dir)
+		return running, AskAlive(ctx, folder.Dir)
 	}
 	if err != nil {
 		return nil, err

@@ -225,5 +225,6 @@ func (p soloPeers) View() []api.PeerView {
 	return []api.PeerView{{State: api.PeerUp, Report: api.PeerReport{Peer: p.self, FreeBytes: 1, Addresses: []multiaddr.Multiaddr{}}}}
 }
 
-func (soloPeers) Changed() <-chan struct{}     { return nil }
-func (soloPeers) Report(context.Context) error { return nil }
+func (soloPeers) Changed() <-chan struct{}         { return nil }
+func (soloPeers) Confirmed() (time.Duration, bool) { return 0, true }
+func (soloPeers) Report(context.Context) error     { return nil }

@@ -36,6 +36,11 @@ type API struct {
 	Deny   func(http.ResponseWriter, *api.Error)
 	// Open are requests that anybody may make, under any name of this peer; nil: none.
 	Open func(*http.Request) bool
+	// Health answers what Open selects while the peer answers nothing else: it
+	// starts, or is outside; nil: nothing does.
+	Health http.Handler
+	// Tells are requests that a peer which is outside answers as ever; nil: none.
+	Tells func(*http.Request) bool
 	// Patient are requests whose body may pause for as long as it likes, because
 	// nothing is held for them; nil: none.
 	Patient func(*http.Request) bool
@@ -89,16 +94,18 @@ func Open(a API, shared Shared) (*Front, error) {
 }
 
 func (f *Front) serve(w http.ResponseWriter, r *http.Request) {
-	if why := f.shared.Outside(); why != nil {
-		f.api.Deny(w, why)
-		return
-	}
-	if handler := f.handler.Load(); handler != nil {
+	why, handler := f.shared.Outside(), f.handler.Load()
+	switch {
+	case handler != nil && (why == nil || f.api.Tells != nil && f.api.Tells(r)):
 		(*handler).ServeHTTP(w, r)
-		return
+	case f.api.Health != nil && f.api.Open(r):
+		f.api.Health.ServeHTTP(w, r)
+	case why != nil:
+		f.api.Deny(w, why)
+	default:
+		w.Header().Set("Retry-After", "1")
+		f.api.Deny(w, api.Errorf(api.CodeUnavailable, "not ready: this peer is starting"))
 	}
-	w.Header().Set("Retry-After", "1")
-	f.api.Deny(w, api.Errorf(api.CodeUnavailable, "not ready: this peer is starting"))
 }
 
 // Ready lets requests through.

@@ -15,6 +15,7 @@ import (
 type Service struct {
 	OnID                 func() (api.ID, error)
 	OnAlerts             func() []api.Alert
+	OnReadiness          func() api.Readiness // nil: ready
 	OnPeers              func() iter.Seq2[api.ID, error]
 	OnRemovePeer         func(api.RemoveRequest) error
 	OnSetRole            func(api.RoleRequest) error
@@ -45,6 +46,14 @@ func (f *Service) Version() api.Version { return f.Release }
 
 // Alerts is part of restapi's interfaces.
 func (f *Service) Alerts() []api.Alert { return f.OnAlerts() }
+
+// Readiness is part of restapi's interfaces.
+func (f *Service) Readiness(context.Context) api.Readiness {
+	if f.OnReadiness == nil {
+		return api.NotReady()
+	}
+	return f.OnReadiness()
+}
 
 // Peers is part of restapi's interfaces.
 func (f *Service) Peers(context.Context) iter.Seq2[api.ID, error] { return f.OnPeers() }

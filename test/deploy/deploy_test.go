@@ -124,6 +124,12 @@ func TestKubernetesManifests(t *testing.T) {
 			t.Errorf("the StatefulSet's %s is %v, want %v", path, got, want)
 		}
 	}
+	for probe, want := range map[string]string{"startupProbe": "alive", "livenessProbe": "alive", "readinessProbe": "ready"} {
+		command, _ := at(set, container+probe+".exec.command").([]any)
+		if !slices.Equal(command, []any{"cluster-service", "health", want}) {
+			t.Errorf("the %s runs %v, and a peer without a leader must be %s by it", probe, command, want)
+		}
+	}
 	if at(all["Service holdfast-peers"], "spec.clusterIP") != "None" || at(all["Service holdfast-peers"], "spec.publishNotReadyAddresses") != true {
 		t.Error("the peers' service is not headless, or hides peers that are starting")
 	}
@@ -166,6 +172,18 @@ func TestSettingsExist(t *testing.T) {
 	}
 }
 
+// The image's health check, which is that of docker-compose.yml, waits until the
+// peer can take writes.
+func TestImageHealthCheck(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(root, "Dockerfile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `CMD ["cluster-service", "health", "ready"]`; !strings.Contains(string(data), want) {
+		t.Errorf("the health check is not %s", want)
+	}
+}
+
 // TestSystemdUnit lets systemd itself look at the unit.
 func TestSystemdUnit(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
@@ -185,7 +203,7 @@ func TestSystemdUnit(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), analyze, "verify", path).CombinedOutput(); err != nil || strings.Contains(string(out), "holdfast.service:") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	for _, want := range []string{"Type=notify", "ProtectSystem=strict", "NoNewPrivileges=yes", "CapabilityBoundingSet=\n", "StateDirectory=holdfast"} {
+	for _, want := range []string{"Type=notify", "ProtectSystem=strict", "NoNewPrivileges=yes", "CapabilityBoundingSet=\n", "StateDirectory=holdfast", "WatchdogSec="} {
 		if !strings.Contains(string(unit), want) {
 			t.Errorf("the unit lacks %s", want)
 		}

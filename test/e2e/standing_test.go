@@ -67,9 +67,9 @@ func (c *testCluster) saysItIsOutside(p *testPeer, want ...string) {
 		return nil
 	}
 	eventually(c.t, time.Minute, p.name+" says that it is no member", func(ctx context.Context) error {
-		err := p.rest.Health(ctx)
+		err := p.rest.Ready(ctx)
 		if api.CodeOf(err) != api.CodeUnavailable {
-			return fmt.Errorf("its health: %w", errors.Join(err, p.exit))
+			return fmt.Errorf("its readiness: %w", errors.Join(err, p.exit))
 		}
 		return lacks(err.Error())
 	})
@@ -81,12 +81,17 @@ func (c *testCluster) saysItIsOutside(p *testPeer, want ...string) {
 			c.t.Errorf("%s of %s: %v\n%s%s", command, p.name, err, out, problems)
 		}
 	}
-	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/health", p.ports.rest))
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusServiceUnavailable {
-		c.t.Errorf("GET /health of %s: %s", p.name, resp.Status)
+	for path, want := range map[string]int{"/health": http.StatusNoContent, "/health/ready": http.StatusServiceUnavailable, "/health/alerts": http.StatusOK} {
+		eventually(c.t, startTime, fmt.Sprintf("%d at %s of %s", want, path, p.name), func(context.Context) error {
+			resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d%s", p.ports.rest, path))
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != want {
+				return errors.New(resp.Status)
+			}
+			return nil
+		})
 	}
 }
