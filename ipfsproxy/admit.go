@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"holdfast/internal/kuborpc"
 )
 
 // visitor is what Kubo judges a client by: a browser on a foreign page must
@@ -62,7 +64,7 @@ func (p *proxy) judge(r *http.Request) verdict {
 	if ok {
 		return known
 	}
-	probe, err := http.NewRequestWithContext(r.Context(), http.MethodPost, root+"/version", nil)
+	probe, err := http.NewRequestWithContext(r.Context(), http.MethodPost, kuborpc.Root+"/version", nil)
 	if err != nil {
 		return verdict{status: http.StatusBadRequest, body: []byte("bad request\n")}
 	}
@@ -74,6 +76,7 @@ func (p *proxy) judge(r *http.Request) verdict {
 	probe.Host, probe.RemoteAddr = r.Host, r.RemoteAddr
 	kept := newCapture(64 << 10)
 	p.deps.Node.ServeHTTP(kept, probe)
+	kept.WriteHeader(http.StatusOK) // what a handler means that says nothing
 	v := verdict{status: kept.status, header: kept.header, body: bytes.Clone(kept.body.Bytes())}
 	if v.status == http.StatusOK {
 		v.header, v.later = make(http.Header), kept.header

@@ -2,8 +2,8 @@ package ipfsproxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net/url"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -12,21 +12,6 @@ import (
 )
 
 var importOptions = append([]option{{"pin-roots", "", isBool}, {"local-only", "", isBool}, {"silent", "", isBool}, {"stats", "", isBool}, {"allow-big-block", "", isBool}}, fastProvide...)
-
-// wantsRoots says whether an import asks for pins, as it does by default. One
-// that does not is the node's: it stores the blocks on this peer alone.
-func wantsRoots(query url.Values) bool {
-	for _, name := range []string{"pin-roots", "local-only"} {
-		if len(query[name]) > 1 {
-			return false
-		}
-		on, err := parseBool(query.Get(name))
-		if query.Has(name) && (err != nil || on != (name == "pin-roots")) {
-			return false
-		}
-	}
-	return true
-}
 
 // imported is one output of an import.
 type imported struct {
@@ -53,6 +38,9 @@ func (v imported) text() string { return v.line }
 // pins their roots. Kubo would take a CAR with missing blocks and find them
 // locally; who has such a CAR imports it with pin-roots=false and pins it.
 func (p *proxy) dagImport(ctx context.Context, c *call, a *answer) error {
+	if c.on("local-only", false) {
+		return errors.New("--local-only implies --pin-roots=false and cannot be combined with --pin-roots=true; please drop one of them")
+	}
 	if c.on("allow-big-block", false) {
 		return unsupported("allow-big-block", "peers cannot exchange such blocks")
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"holdfast/api"
+	"holdfast/internal/kuborpc"
 )
 
 // kind is the type of an option, by Kubo's name of it.
@@ -59,7 +60,7 @@ type call struct {
 }
 
 // parse reads options and arguments as Kubo does, with its messages.
-func parse(r *http.Request, route route, pathArgs []string) (*call, error) {
+func parse(r *http.Request, route route) (*call, error) {
 	c := &call{request: r, values: r.URL.Query(), options: make(map[string]string)}
 	known := make(map[string]option)
 	for _, o := range slices.Concat(globalOptions, route.options) {
@@ -78,7 +79,7 @@ func parse(r *http.Request, route route, pathArgs []string) (*call, error) {
 			return nil, fmt.Errorf("option \"timeout\": %w", err)
 		}
 	}
-	c.args = append(pathArgs, c.values["arg"]...)
+	c.args = c.values["arg"]
 	return c, c.readBody(route)
 }
 
@@ -117,7 +118,7 @@ func (o option) fits(text string) bool {
 	var err error
 	switch o.kind {
 	case isBool:
-		_, err = parseBool(text)
+		_, err = kuborpc.ParseBool(text)
 	case isInt:
 		_, err = strconv.ParseInt(text, 0, 32)
 	case isUint:
@@ -126,14 +127,6 @@ func (o option) fits(text string) bool {
 		_, err = strconv.ParseInt(text, 0, 64)
 	}
 	return err == nil
-}
-
-// parseBool reads a switch; one without a value is on.
-func parseBool(text string) (bool, error) {
-	if text == "" {
-		return true, nil
-	}
-	return strconv.ParseBool(strings.ToLower(text))
 }
 
 // readBody opens the form of a command that takes a file, or reads the
@@ -200,7 +193,7 @@ func (c *call) on(name string, absent bool) bool {
 	if !c.given(name) {
 		return absent
 	}
-	value, err := parseBool(c.text(name))
+	value, err := kuborpc.ParseBool(c.text(name))
 	return err == nil && value
 }
 

@@ -6,13 +6,13 @@ import (
 	"log/slog"
 	"mime/multipart"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"holdfast/api"
+	"holdfast/internal/kuborpc"
 )
 
 // Pinset is what the proxy asks of the cluster's pins.
@@ -59,9 +59,6 @@ type Config struct {
 	Self peer.ID // this peer: preferred for what clients put into its node
 }
 
-// root is where Kubo's API is.
-const root = "/api/v0"
-
 // proxy answers what concerns pins and hands the rest to the node.
 type proxy struct {
 	deps    Deps
@@ -88,11 +85,11 @@ type route struct {
 	args    []string // names of the required arguments
 	stdin   bool     // arguments may come in the body too, one per line
 	file    string   // name of the required file argument
-	// when says which requests are answered here; nil: all.
-	when func(url.Values) bool
-	run  func(p *proxy, ctx context.Context, c *call, a *answer) error
+	run     func(p *proxy, ctx context.Context, c *call, a *answer) error
 }
 
+// routes are the commands that are the cluster's by kuborpc's table, some of
+// them in some forms only.
 var routes = map[string]route{
 	"pin/add":    {options: pinAddOptions, args: []string{"ipfs-path"}, stdin: true, run: (*proxy).pinAdd},
 	"pin/rm":     {options: pinRmOptions, args: []string{"ipfs-path"}, stdin: true, run: (*proxy).pinRm},
@@ -101,25 +98,43 @@ var routes = map[string]route{
 	"add":        {options: addOptions, file: "path", run: (*proxy).add},
 	"repo/stat":  {options: repoStatOptions, run: (*proxy).repoStat},
 	"repo/gc":    {options: repoGCOptions, run: (*proxy).repoGC},
-	"block/put":  {file: "data", when: wantsPin, run: (*proxy).put},
-	"dag/put":    {file: "object data", when: wantsPin, run: (*proxy).put},
-	"dag/import": {options: importOptions, file: "path", when: wantsRoots, run: (*proxy).dagImport},
+	"block/put":  {options: putOptions, file: "data", run: (*proxy).put},
+	"dag/put":    {options: putOptions, file: "object data", run: (*proxy).put},
+	"dag/import": {options: importOptions, file: "path", run: (*proxy).dagImport},
 }
 
-// ServeHTTP answers one request.
+// ServeHTTP answers one request, or hands its canonical form to the node.
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	command, pathArgs := split(r)
-	found, ok := routes[command]
-	if !ok || r.Method != http.MethodPost || found.when != nil && !found.when(r.URL.Query()) {
-		p.deps.Node.ServeHTTP(w, r)
+	if !strings.HasPrefix(r.URL.Path, kuborpc.Root+"/") {
+		http.NotFound(w, r)
 		return
 	}
-	later, ok := p.admit(w, r)
-	if !ok {
+	if r.Method != http.MethodPost {
+		p.deps.Node.ServeHTTP(w, kuborpc.Harmless(r))
+		return
+	}
+	call, ok := kuborpc.Resolve(r)
+	found, routed := routes[call.Name]
+	switch {
+	case !ok:
+		kuborpc.NotFound(w)
+	case call.By == kuborpc.Node:
+		p.deps.Node.ServeHTTP(w, call.Request(r))
+	case call.By == kuborpc.Cluster && routed:
+		p.answer(w, call.Request(r), call.Name, found)
+	default:
+		call.Refuse(w)
+	}
+}
+
+// answer runs a command of the cluster's.
+func (p *proxy) answer(w http.ResponseWriter, r *http.Request, command string, found route) {
+	later, admitted := p.admit(w, r)
+	if !admitted {
 		return
 	}
 	body := watch(r)
-	c, err := parse(r, found, pathArgs)
+	c, err := parse(r, found)
 	if err != nil {
 		// Kubo answers in plain text until it knows which command it runs.
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -139,24 +154,4 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.finish()
-}
-
-// split finds the command of a request, and the argument that may be the last
-// element of its path instead of a query parameter.
-func split(r *http.Request) (command string, args []string) {
-	path, ok := strings.CutPrefix(r.URL.Path, root+"/")
-	if !ok {
-		return "", nil
-	}
-	if _, ok := routes[path]; ok {
-		return path, nil
-	}
-	cut := strings.LastIndexByte(path, '/')
-	if cut < 0 {
-		return "", nil
-	}
-	if route, ok := routes[path[:cut]]; ok && route.file == "" {
-		return path[:cut], []string{path[cut+1:]}
-	}
-	return "", nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"holdfast/api"
+	"holdfast/internal/kuborpc"
 )
 
 // node is the handler behind a proxy: it notes what reaches it.
@@ -90,30 +91,32 @@ func (s setup) upload(t *testing.T, target string) reply {
 	return ask(t, s.server, http.MethodPost, target, nil, one("text"))
 }
 
-// TestPassThrough checks that what the cluster does not answer reaches the node
-// as it is, and that its answer comes back as it is.
+// TestPassThrough checks that what is the node's reaches it in canonical form,
+// and that its answer comes back as it is.
 func TestPassThrough(t *testing.T) {
-	for _, c := range []struct{ method, target string }{
-		{"POST", "/api/v0/cat?arg=a&arg=b&x=%20y"},
-		{"POST", "/api/v0/version"},
-		{"GET", "/api/v0/pin/add?arg=x"},
-		{"PUT", "/api/v0/add"},
-		{"OPTIONS", "/api/v0/pin/ls"},
-		{"DELETE", "/api/v0/pin/rm/x"},
-		{"POST", "/api/v0/pin/verify"},
-		{"POST", "/api/v0/pin/remote/add?arg=x"},
-		{"POST", "/api/v0/pin/add/a/b"},
-		{"POST", "/api/v0/block/put"},
-		{"POST", "/api/v0/block/put?pin=false"},
-		{"POST", "/api/v0/dag/put?pin=perhaps"},
-		{"POST", "/api/v0/dag/put?pin=true&pin=false"},
-		{"POST", "/api/v0/dag/import?pin-roots=false"},
-		{"POST", "/api/v0/dag/import?local-only=true"},
-		{"POST", "/api/v0/dag/import?pin-roots=perhaps"},
-		{"POST", "/api/v0/add/x"},
-		{"POST", "/api/v1/pin/ls"},
-		{"POST", "/webui"},
-		{"POST", "/"},
+	for _, c := range []struct{ method, target, seen string }{
+		{"POST", "/api/v0/cat?arg=a&arg=b&x=%20y", "/api/v0/cat?arg=a&arg=b&x=+y"},
+		{"POST", "/api/v0/cat/a%2Fb", ""},
+		{"POST", "/api/v0/cat/a?arg=b", "/api/v0/cat?arg=a&arg=b"},
+		{"POST", "/api/v0/version", "/api/v0/version"},
+		{"GET", "/api/v0/pin/add?arg=x", "/api/v0/version"},
+		{"PUT", "/api/v0/add", "/api/v0/version"},
+		{"OPTIONS", "/api/v0/pin/ls", "/api/v0/version"},
+		{"DELETE", "/api/v0/pin/rm/x", "/api/v0/version"},
+		{"HEAD", "/api/v0/shutdown", "/api/v0/version"},
+		{"POST", "/api/v0/pin", "/api/v0/pin"},
+		{"POST", "/api/v0/pin/verify", "/api/v0/pin/verify"},
+		{"POST", "/api/v0/pin/remote/add?arg=x", "/api/v0/pin/remote/add?arg=x"},
+		{"POST", "/api/v0/pin/add/a/b", ""},
+		{"POST", "/api/v0/block/put", "/api/v0/block/put"},
+		{"POST", "/api/v0/block/put?pin=false", "/api/v0/block/put?pin=false"},
+		{"POST", "/api/v0/block/put/x?pin=false", "/api/v0/block/put?arg=x&pin=false"},
+		{"POST", "/api/v0/dag/import?pin-roots=false", "/api/v0/dag/import?pin-roots=false"},
+		{"POST", "/api/v0/dag/import?local-only=true", "/api/v0/dag/import?local-only=true"},
+		{"POST", "/api/v0/config/show?config-file=/etc/x.json", "/api/v0/config/show"},
+		{"POST", "/api/v1/pin/ls", ""},
+		{"POST", "/webui", ""},
+		{"GET", "/", ""},
 	} {
 		t.Run(c.method+" "+c.target, func(t *testing.T) {
 			s := newSetup(t)
@@ -125,16 +128,91 @@ func TestPassThrough(t *testing.T) {
 				w.Header().Set("X-Late", "tea")
 			}
 			got := ask(t, s.server, c.method, c.target, http.Header{"Test": {"1", "2"}}, one("body"))
-			if len(s.node.seen) != 1 || !strings.HasPrefix(s.node.seen[0], c.method+" "+c.target+" ") || !strings.Contains(s.node.seen[0], "body") || !strings.HasSuffix(s.node.seen[0], "[1 2] <nil>") {
+			if len(s.cluster.requests) != 0 || s.adder.params.Format != "" {
+				t.Error("the cluster did something")
+			}
+			if c.seen == "" {
+				if got.status != http.StatusNotFound || len(s.node.seen) != 0 {
+					t.Errorf("answer %s\nthe node saw %q", got, s.node.seen)
+				}
+				return
+			}
+			if len(s.node.seen) != 1 || !strings.HasPrefix(s.node.seen[0], c.method+" "+c.seen+" ") || !strings.Contains(s.node.seen[0], "body") || !strings.HasSuffix(s.node.seen[0], "[1 2] <nil>") {
 				t.Errorf("the node saw %q", s.node.seen)
+			}
+			if c.method == "HEAD" {
+				return
 			}
 			if got.status != http.StatusTeapot || got.body != "short and stout" || got.header.Get("X-Chunked-Output") != "7" || got.trailer.Get("X-Late") != "tea" {
 				t.Errorf("answer %s", got)
 			}
-			if len(s.cluster.requests) != 0 || s.adder.params.Format != "" {
-				t.Error("the cluster did something")
-			}
 		})
+	}
+}
+
+// TestOnlyTheNodesOwn sends each command of Kubo's in many spellings. Those of
+// the cluster and those that are refused never reach the node, not even with
+// an argument in the path.
+func TestOnlyTheNodesOwn(t *testing.T) {
+	cluster := newCluster()
+	var reached []string
+	p := New(Deps{Service: cluster, Adder: &scripted{}, Lease: cluster.lease, Node: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Test") != "" { // not the proxy's own question
+			reached = append(reached, r.URL.String())
+		}
+	})}, Config{})
+	for _, name := range kuborpc.Names() {
+		for _, spelling := range []string{"%s", "%s/x", "%s/", "%s//x", "%s/x/y", "%s%%2Fx", "%s%%252Fx", "%s/%%2e%%2e", "%s/.", "./%s", "/%s", "%%2F%s", "../v0/%s", "%s?pin=true&arg=x&arg=y",
+			"%s/x?pin=true&pin-roots=true&arg=y", "%s?pin", "%s?pin=perhaps", "%s?pin=true&pin=false", "%s?drop=true&heal=true&remove-bad-blocks=true"} {
+			target := fmt.Sprintf("/api/v0/"+spelling, name)
+			for _, method := range []string{"POST", "GET", "PUT", "HEAD", "OPTIONS"} {
+				for _, target := range []string{target, strings.Replace(target, name, strings.ToUpper(name), 1), strings.Replace(target, name, strings.ReplaceAll(name, "/", "%2F"), 1)} {
+					reached = nil
+					r := httptest.NewRequest(method, "http://peer"+target, strings.NewReader("--b\r\nContent-Disposition: form-data; filename=x\r\n\r\ntext\r\n--b--\r\n"))
+					r.Header.Set("Content-Type", "multipart/form-data; boundary=b")
+					r.Header.Set("Test", "1")
+					call, ok := kuborpc.Resolve(r)
+					w := httptest.NewRecorder()
+					p.ServeHTTP(w, r)
+					switch {
+					case method != "POST":
+						if len(reached) != 1 || reached[0] != "/api/v0/version" {
+							t.Errorf("%s %s reaches the node as %q", method, target, reached)
+						}
+					case !ok && (w.Code != http.StatusNotFound || len(reached) > 0):
+						t.Errorf("%s: %d, reaches the node as %q", target, w.Code, reached)
+					case ok && call.By == kuborpc.Refused && (w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), call.Name+": ") || len(reached) > 0):
+						t.Errorf("%s: %d %s, reaches the node as %q", target, w.Code, w.Body, reached)
+					case ok && call.By == kuborpc.Node && (len(reached) != 1 || !strings.HasPrefix(reached[0]+"?", "/api/v0/"+call.Name+"?")):
+						t.Errorf("%s reaches the node as %q", target, reached)
+					case ok && call.By == kuborpc.Cluster:
+						for _, url := range reached {
+							if !strings.Contains(url, "pin=false") { // a put that the cluster pins
+								t.Errorf("%s reaches the node as %q", target, reached)
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+	for _, target := range []string{"shutdown/x", "mount/x", "config/replace/x", "p2p/listen?arg=/x/a&arg=/ip4/127.0.0.1/tcp/9094", "config?arg=Datastore.Spec&arg={}&json=true", "config/profile/apply/badgerds", "bootstrap/rm/all"} {
+		r := httptest.NewRequest(http.MethodPost, "http://peer/api/v0/"+target, nil)
+		w := httptest.NewRecorder()
+		if p.ServeHTTP(w, r); w.Code != http.StatusForbidden {
+			t.Errorf("%s: %d %s", target, w.Code, w.Body)
+		}
+	}
+}
+
+// TestRoutesAreTheClusters compares the routes with the table of commands.
+func TestRoutesAreTheClusters(t *testing.T) {
+	for _, name := range kuborpc.Names() {
+		r := httptest.NewRequest(http.MethodPost, "/api/v0/"+name+"?pin=true", nil)
+		call, ok := kuborpc.Resolve(r)
+		if _, routed := routes[name]; routed != (ok && call.By == kuborpc.Cluster) {
+			t.Errorf("%s: a route: %v, the cluster's: %v", name, routed, call.By == kuborpc.Cluster)
+		}
 	}
 }
 
@@ -248,6 +326,16 @@ func TestAddParams(t *testing.T) {
 				t.Errorf("%s", got)
 			}
 		})
+	}
+}
+
+func TestArgumentsInPath(t *testing.T) {
+	for _, target := range []string{"/api/v0/add/x", "/api/v0/add/", "/api/v0/dag/import/x", "/api/v0/dag/import/x?pin-roots=perhaps&pin-roots=false"} {
+		s := newSetup(t)
+		s.adder.params.Format = "none"
+		if got := s.upload(t, target); len(s.node.seen) != 0 || got.status == 200 && s.adder.params.Format == "none" {
+			t.Errorf("%s: %s\nthe node saw %q", target, got, s.node.seen)
+		}
 	}
 }
 

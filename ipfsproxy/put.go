@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -24,14 +23,7 @@ const maxPutAnswer = 64 << 20
 // pinsAtOnce is how many pins of one request are proposed together.
 const pinsAtOnce = 64
 
-// wantsPin says whether a put asks for a pin; one that does not is the node's.
-func wantsPin(query url.Values) bool {
-	if !query.Has("pin") {
-		return false
-	}
-	on, err := parseBool(query.Get("pin"))
-	return on && err == nil && len(query["pin"]) == 1
-}
+var putOptions = []option{{"pin", "", isBool}}
 
 // put lets the node store blocks without pinning them, pins them in the
 // cluster, with this peer preferred because it has them, and only then passes
@@ -50,6 +42,7 @@ func (p *proxy) put(ctx context.Context, c *call, a *answer) error {
 	r.RequestURI = r.URL.RequestURI()
 	kept := newCapture(maxPutAnswer)
 	p.deps.Node.ServeHTTP(kept, r)
+	kept.WriteHeader(http.StatusOK) // what a handler means that says nothing
 	if kept.status == http.StatusOK && kept.header.Get(streamError) == "" {
 		roots, err := putCids(kept.body.Bytes())
 		if err != nil {

@@ -41,7 +41,7 @@ func (f folder) PinByUser(t *testing.T, n conformance.Node, c cid.Cid, mode api.
 	case "":
 		command = "pin/rm?arg=" + c.String()
 	}
-	if code, body := rpc(t, n.(*Node), command); code != 200 {
+	if code, body := kuboRPC(t, n.(*Node), command); code != 200 {
 		t.Fatalf("%s: %d %s", command, code, body)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	oldcmds "github.com/ipfs/kubo/commands"
@@ -13,6 +12,7 @@ import (
 	"github.com/ipfs/kubo/core/corehttp"
 
 	"holdfast/api"
+	"holdfast/internal/kuborpc"
 )
 
 // noListener stands for the listener that Kubo's handlers ask for an address.
@@ -44,41 +44,57 @@ func (n *Node) makeHandlers(o *opened) error {
 	return nil
 }
 
-// RPC serves Kubo's own /api/v0. Whoever lets requests in checks Host,
-// credentials and Origin, and deletes an Origin that it allows: one that is
-// still there is refused. What would end or rebuild the node under us is
-// refused too; repo/gc is ours, as Kubo's knows nothing of running fetches.
+// RPC serves the commands of Kubo's /api/v0 that are the node's. Whoever lets
+// requests in checks Host, credentials and Origin, and deletes an Origin that
+// it allows: one that is still there is refused. So are the cluster's commands
+// and those that would end, open or rebuild the node under us, however their
+// path is written: only the canonical form of a request reaches Kubo. repo/gc
+// is ours, as Kubo's knows nothing of running fetches.
 func (n *Node) RPC() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		command := strings.Trim(strings.TrimPrefix(r.URL.Path, corehttp.APIPath), "/")
 		if r.Header.Get("Origin") != "" {
 			http.Error(w, "403 - Forbidden", http.StatusForbidden)
 			return
 		}
-		if why := refused[command]; why != "" {
-			rpcError(w, http.StatusForbidden, command+": "+why)
+		if r.Method != http.MethodPost {
+			n.command(w, kuborpc.Harmless(r), kuborpc.Call{Name: r.Method})
 			return
 		}
-		if command == "repo/gc" && r.Method == http.MethodPost {
-			n.rpcGC(w, r)
-			return
+		call, ok := kuborpc.Resolve(r)
+		switch {
+		case !ok:
+			kuborpc.NotFound(w)
+		case call.Name == "repo/gc":
+			n.rpcGC(w, call.Request(r))
+		case call.By == kuborpc.Node:
+			n.command(w, call.Request(r), call)
+		case call.By == kuborpc.Cluster:
+			call.Why = "the cluster decides what its nodes keep; ask the IPFS API proxy"
+			call.Refuse(w)
+		default:
+			call.Refuse(w)
 		}
-		o, ctx, done, err := n.begin(r.Context(), "RPC "+command)
-		if err != nil {
-			rpcError(w, api.CodeOf(err).HTTPStatus(), err.Error())
-			return
-		}
-		defer done()
-		if writes(command) {
-			release, err := n.gate.Lease(ctx, "RPC "+command, 0)
-			if err != nil {
-				rpcError(w, http.StatusServiceUnavailable, ended(ctx, err).Error())
-				return
-			}
-			defer release()
-		}
-		o.rpc.ServeHTTP(w, r.WithContext(ctx))
 	})
+}
+
+// command lets Kubo answer a request in canonical form.
+func (n *Node) command(w http.ResponseWriter, r *http.Request, call kuborpc.Call) {
+	o, ctx, done, err := n.begin(r.Context(), "RPC "+call.Name)
+	if err != nil {
+		rpcError(w, api.CodeOf(err).HTTPStatus(), err.Error())
+		return
+	}
+	defer done()
+	if call.Locks {
+		// Kubo's pin lock is taken: garbage collection must be kept off before.
+		release, err := n.gate.Lease(ctx, "RPC "+call.Name, 0)
+		if err != nil {
+			rpcError(w, http.StatusServiceUnavailable, ended(ctx, err).Error())
+			return
+		}
+		defer release()
+	}
+	o.rpc.ServeHTTP(w, r.WithContext(ctx))
 }
 
 // Gateway serves /ipfs and /ipns, read-only: what is local, and with
@@ -93,27 +109,6 @@ func (n *Node) Gateway() http.Handler {
 		defer done()
 		o.gateway.ServeHTTP(w, r.WithContext(ctx))
 	})
-}
-
-var refused = map[string]string{
-	"shutdown":       "the node is part of this cluster peer; stop the peer instead",
-	"update":         "the node is part of this program; update the program instead",
-	"mount":          "an embedded node mounts nothing",
-	"repo/migrate":   "the node is part of this program, which keeps its repository's version",
-	"key/rotate":     "the cluster knows this node by its key",
-	"config/replace": "the cluster sets the node's config",
-}
-
-// writes says whether a command takes Kubo's pin lock, so that garbage
-// collection must be kept off before.
-func writes(command string) bool {
-	switch command {
-	case "add", "block/put", "block/rm", "dag/put", "dag/import", "pin/add", "pin/rm", "pin/update",
-		"files/cp", "files/mv", "files/rm", "files/mkdir", "files/write", "files/flush", "files/touch",
-		"files/chcid", "files/chmod", "files/chroot":
-		return true
-	}
-	return strings.HasPrefix(command, "object/patch/")
 }
 
 // rpcError answers as Kubo's command handler does.

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"holdfast/api"
+	"holdfast/internal/kuborpc"
 )
 
 func testConfig(t testing.TB) Config {
@@ -115,7 +116,7 @@ func add(t testing.TB, n *Node, data []byte, query string) cid.Cid {
 	r := httptest.NewRequest(http.MethodPost, "/api/v0/add?cid-version=1&"+query, &body)
 	r.Header.Set("Content-Type", form.FormDataContentType())
 	w := httptest.NewRecorder()
-	n.RPC().ServeHTTP(w, r)
+	n.command(w, r, kuborpc.Call{Name: "add", Locks: true})
 	if w.Code != http.StatusOK {
 		t.Fatalf("add: %d %s", w.Code, w.Body)
 	}
@@ -139,6 +140,15 @@ func rpc(t testing.TB, n *Node, path string) (int, string) {
 	t.Helper()
 	w := httptest.NewRecorder()
 	n.RPC().ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/api/v0/"+path, nil))
+	return w.Code, w.Body.String()
+}
+
+// kuboRPC asks Kubo itself, as its own command line does in a repository that is
+// the cluster's from then on.
+func kuboRPC(t testing.TB, n *Node, path string) (int, string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	n.command(w, httptest.NewRequest(http.MethodPost, "/api/v0/"+path, nil), kuborpc.Call{Name: path, Locks: true})
 	return w.Code, w.Body.String()
 }
 

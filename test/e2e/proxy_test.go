@@ -64,6 +64,7 @@ func routes(f fixtures) []proxied {
 		"files/cp?arg=/ipfs/" + f.file + "&arg=/proxied/copy&force=true", "files/read?arg=/proxied/copy", "files/read?arg=/none", "files/flush?arg=/proxied",
 		"files/rm?arg=/none", "files/rm?arg=/none&force=true", "files/chcid?arg=/proxied&cid-version=1", "files/ls?arg=relative",
 		"key/list", "key/list?l=true", "key/gen", "key/rm?arg=none", "key/gen?arg=self", "name/resolve?arg=example.invalid&offline=true", "name/publish?arg=notacid",
+		"config?arg=API", "config?arg=Datastore.Spec&arg={}&json=true", "shutdown/x", "p2p/listen?arg=/x/a&arg=/ip4/127.0.0.1/tcp/1", "bootstrap/rm/all", "swarm/filters/add?arg=/ip4/10.0.0.0/ipcidr/8",
 		"swarm/peers", "swarm/peers?verbose=true", "swarm/addrs/local", "swarm/addrs/listen", "swarm/connect?arg=nonsense", "swarm/filters", "swarm/peering/ls",
 		"swarm/connect?arg=/ip4/127.0.0.1/tcp/1/p2p/12D3KooWEwHpUvuCFaAkzi72it2UgiegkVkiBhPZyoZLvck7amTh&timeout=1s",
 		"bootstrap/list", "bitswap/wantlist", "bitswap/ledger?arg=nonsense", "stats/bitswap", "stats/repo", "repo/version", "repo/ls", "repo/verify",
@@ -76,7 +77,7 @@ func routes(f fixtures) []proxied {
 		out = append(out, post(target))
 	}
 	for _, method := range []string{"GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"} {
-		for _, target := range []string{"id", "cat?arg=" + f.file, "pin/ls", "add", "nonsense"} {
+		for _, target := range []string{"id", "cat?arg=" + f.file, "pin/ls", "add", "shutdown", "nonsense"} {
 			out = append(out, proxied{method: method, target: target})
 		}
 	}
@@ -177,7 +178,13 @@ func fill(t *testing.T, base string) fixtures {
 		}
 		return found[len(found)-1][1]
 	}
-	f := fixtures{file: put("add?pin=false", "text of a file"), block: put("block/put", "a block"), big: put("add?pin=false&progress=true", strings.Repeat("0123456789abcdef", 1<<16))}
+	file := func(path, content string) string {
+		if _, err := ask(t.Context(), base, proxied{method: "POST", target: "files/write?create=true&arg=" + path, upload: content}); err != nil {
+			t.Fatal(err)
+		}
+		return put("files/stat?arg="+path, "")
+	}
+	f := fixtures{file: file("/file", "text of a file"), block: put("block/put", "a block"), big: file("/big", strings.Repeat("0123456789abcdef", 1<<16))}
 	f.cbor = put("dag/put", fmt.Sprintf(`{"link":{"/":"%s"},"n":1}`, f.file))
 	f.folder = put("dag/put?store-codec=dag-pb", fmt.Sprintf(`{"Data":{"/":{"bytes":"CAE"}},"Links":[{"Hash":{"/":"%s"},"Name":"a","Tsize":22},{"Hash":{"/":"%s"},"Name":"big","Tsize":1048832}]}`, f.file, f.big))
 	return f
