@@ -124,8 +124,9 @@ type PeerReport struct {
 	RepoBytes     uint64 // what the IPFS repository takes now
 	PinQueue      uint64 // pins waiting or under way
 	Tags          map[string]string
-	NodeError     string // why the IPFS node cannot work; "": it works
-	Applied       uint64 // the last log index in its pinset
+	NodeError     string    // why the IPFS node cannot work; "": it works
+	Applied       uint64    // the last log index in its pinset
+	Wall          time.Time // what its clock says; zero: an earlier version does not tell
 	// Backup is how the peer's backups by the clock go; nil: it makes none.
 	Backup *BackupReport
 	// Conditions are what else is wrong with it.
@@ -145,6 +146,8 @@ type PeerView struct {
 	State  PeerState
 	Since  time.Time     // when State began
 	Silent time.Duration // since its last report, when the leader said so
+	// Skew is by how much its clock is ahead of the leader's; told if the report has Wall.
+	Skew time.Duration
 }
 
 // Digest is the leader's view of all peers, sent back with every report.

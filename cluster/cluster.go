@@ -182,25 +182,27 @@ type Deps struct {
 
 // Cluster answers the requests that reach this peer.
 type Cluster struct {
-	cfg        Config
-	state      *state.Pinset
-	log        Log
-	membership Membership
-	peers      Peers
-	tracker    Tracker
-	node       Node
-	remote     Remote
-	addresses  func() []multiaddr.Multiaddr
-	term       func() (term, leaders uint64)
-	backup     func() api.BackupReport
-	logger     *slog.Logger
-	wall       func() time.Time
-	declines   declines
-	progress   progress
-	conditions conditions
-	turns      turns
-	following  following
-	connected  func(peer.ID) bool
+	cfg         Config
+	state       *state.Pinset
+	log         Log
+	membership  Membership
+	peers       Peers
+	tracker     Tracker
+	node        Node
+	remote      Remote
+	addresses   func() []multiaddr.Multiaddr
+	term        func() (term, leaders uint64)
+	backup      func() api.BackupReport
+	logger      *slog.Logger
+	wall        func() time.Time
+	declines    declines
+	progress    progress
+	conditions  conditions
+	turns       turns
+	following   following
+	clock       clock
+	expiryWaits atomic.Pointer[string] // why nothing expires; nil: it does, or this peer does not lead
+	connected   func(peer.ID) bool
 
 	// written is the highest index that a write through this peer was told,
 	// so that its next reads here can wait for it (read your writes).
@@ -224,7 +226,7 @@ func New(cfg Config, deps Deps) (*Cluster, error) {
 	c := &Cluster{cfg: cfg, state: deps.State, log: deps.Log, membership: deps.Membership, peers: deps.Peers,
 		tracker: deps.Tracker, node: deps.Node, remote: deps.Remote, addresses: deps.Addresses, term: deps.Term, backup: deps.Backup,
 		conditions: conditions{tell: deps.Conditions}, connected: deps.Connected, logger: logger, wall: wall}
-	c.conditions.own = c.ownConditions
+	c.conditions.own, c.clock = c.ownConditions, newClock(wall)
 	return c, nil
 }
 

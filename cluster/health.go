@@ -153,5 +153,5 @@ func (c *Cluster) ownConditions() []api.Condition {
 			found = append(found, api.Condition{Name: api.AlertNoLeader, Message: why, Since: since})
 		}
 	}
-	return found
+	return append(found, c.clockConditions()...)
 }

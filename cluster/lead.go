@@ -45,7 +45,12 @@ func (c *Cluster) Lead(ctx context.Context) {
 	var loops sync.WaitGroup
 	loops.Go(func() { every(ctx, balanceInterval, func() { c.balance(ctx, led) }) })
 	loops.Go(func() { every(ctx, announceInterval, func() { c.raiseVersion(ctx) }) })
-	loops.Go(func() { every(ctx, expiryInterval, func() { c.expire(ctx) }) })
+	loops.Go(func() {
+		defer c.noteExpiry("")
+		if sleep(ctx, confirmLimit) { // everyone has reported what time it is
+			every(ctx, expiryInterval, func() { c.expire(ctx) })
+		}
+	})
 	loops.Go(func() {
 		r := newRepair(c)
 		every(ctx, repairInterval, func() { r.step(ctx) })
@@ -78,13 +83,17 @@ func (c *Cluster) found(ctx context.Context) error {
 
 // expire unpins what has outlived its time.
 func (c *Cluster) expire(ctx context.Context) {
-	pins, err := c.state.Expired(c.wall(), expiryBatch)
+	now, wait := c.timeToExpire()
+	if c.noteExpiry(wait); wait != "" {
+		return
+	}
+	pins, err := c.state.Expired(now, expiryBatch)
 	if err != nil {
 		c.logger.Error("expired pins not read", "err", err)
 		return
 	}
 	for _, pin := range pins {
-		cmd := state.UnpinCommand{Cid: pin.Cid.Cid, Expect: pin.Revision, RequestID: NewRequestID(), At: c.wall()}
+		cmd := state.UnpinCommand{Cid: pin.Cid.Cid, Expect: pin.Revision, RequestID: NewRequestID(), At: now}
 		_, err := c.propose(ctx, cmd)
 		switch {
 		case err == nil:

@@ -16,7 +16,7 @@ import (
 func (c *Cluster) LocalReport(ctx context.Context) api.PeerReport {
 	report := api.PeerReport{Peer: c.cfg.Self, Name: c.cfg.Name, Addresses: c.fullAddresses(),
 		Version: c.cfg.Version.Version, Commit: c.cfg.Version.Commit, IPFS: c.node.ID(), IPFSAddresses: c.node.Addresses(),
-		PinQueue: c.tracker.Queued(), Tags: c.cfg.Tags, Applied: c.state.Applied(), Backup: c.localBackup(), Conditions: c.conditions.now(c.wall())}
+		PinQueue: c.tracker.Queued(), Tags: c.cfg.Tags, Applied: c.state.Applied(), Wall: c.wall().Round(0).UTC(), Backup: c.localBackup(), Conditions: c.conditions.now(c.wall())}
 	free, err := c.node.Free(ctx)
 	if err != nil {
 		report.NodeError = err.Error()

@@ -57,7 +57,7 @@ func (c *Cluster) Join(ctx context.Context, req api.JoinRequest) (api.JoinReply,
 
 func (c *Cluster) admit(ctx context.Context, req api.JoinRequest) (api.JoinReply, error) {
 	req.Member.JoinedAt = c.wall().UTC()
-	command := state.JoinCommand{Hash: sha256.Sum256([]byte(req.Credential)), At: c.wall(), Member: req.Member}
+	command := state.JoinCommand{Hash: sha256.Sum256([]byte(req.Credential)), At: c.agreedTime(), Member: req.Member}
 	if _, err := c.proposeHere(ctx, command); err != nil {
 		return api.JoinReply{}, err
 	}

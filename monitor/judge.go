@@ -112,6 +112,7 @@ func (m *Monitor) lead(leading bool, now time.Time) {
 	case leading:
 		m.leading, m.peers = true, make(map[peer.ID]*subject)
 		for _, view := range m.digest { // as the last leader judged them, however long ago
+			view.Report.Wall, view.Skew = time.Time{}, 0 // until it tells what time it is
 			m.peers[view.Report.Peer] = &subject{view: view, heard: now, mute: true, known: true}
 		}
 	default:
@@ -182,6 +183,10 @@ func (m *Monitor) views() []api.PeerView {
 	for _, s := range m.peers {
 		view := s.view
 		view.Silent = now.Sub(s.heard)
+		if wall := view.Report.Wall; !wall.IsZero() && view.Report.Peer != m.cfg.Self {
+			// Its clock has gone on since; ours may have been set just now.
+			view.Skew = wall.Add(view.Silent).Sub(m.wall())
+		}
 		out = append(out, view)
 	}
 	slices.SortFunc(out, func(a, b api.PeerView) int {

@@ -46,6 +46,7 @@ type Deps struct {
 	Members func() []peer.ID                         // who belongs to the cluster
 	Events  Events
 	Logger  *slog.Logger
+	Wall    func() time.Time // the machine's clock, with which those of the others are compared; nil: time.Now
 }
 
 // Monitor sends this peer's reports, judges all peers while this one leads,
@@ -59,6 +60,7 @@ type Monitor struct {
 	members func() []peer.ID
 	events  Events
 	logger  *slog.Logger
+	wall    func() time.Time
 
 	mu       sync.Mutex
 	changed  chan struct{}
@@ -99,6 +101,9 @@ func New(cfg Config, deps Deps) *Monitor {
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Monitor{cfg: cfg, sender: deps.Sender, collect: deps.Collect, leader: deps.Leader,
+	if deps.Wall == nil {
+		deps.Wall = time.Now
+	}
+	return &Monitor{wall: deps.Wall, cfg: cfg, sender: deps.Sender, collect: deps.Collect, leader: deps.Leader,
 		members: deps.Members, events: deps.Events, logger: deps.Logger, changed: make(chan struct{})}
 }

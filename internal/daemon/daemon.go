@@ -343,7 +343,7 @@ func (d *Daemon) openCluster() error {
 	d.remote = rpc.NewClient(remote)
 	d.monitor = monitor.New(monitor.Config{Self: d.ID()}, monitor.Deps{Sender: d.remote, Leader: d.log.Leader,
 		Collect: func(ctx context.Context) api.PeerReport { return d.cluster.LocalReport(ctx) },
-		Members: d.memberIDs, Logger: d.logger.With("part", "monitor")})
+		Members: d.memberIDs, Logger: d.logger.With("part", "monitor"), Wall: d.seams.Wall})
 	deps := cluster.Deps{State: d.state, Log: d.log, Membership: d.log, Peers: d.monitor,
 		Tracker: d.tracker, Node: d.node, Remote: d.remote, Addresses: d.seams.Addresses, Logger: d.logger.With("part", "cluster"), Wall: d.seams.Wall}
 	deps.Term = func() (uint64, uint64) { stats := d.log.Stats(); return stats.Term, stats.LeaderChanges }

@@ -208,3 +208,39 @@ func TestAllFull(t *testing.T) {
 		c.AwaitSettled()
 	})
 }
+
+// INV-EXPIRY: the leader's clock jumps two days ahead, and drops nothing that
+// has an hour left; when it is right again, what is due goes.
+func TestLeaderWithWrongClock(t *testing.T) {
+	simulate(t, three, func(c *Cluster) {
+		leader := c.Leader()
+		options := replicas(2, 2)
+		options.ExpireAt = time.Now().Add(time.Hour)
+		c.Pin(leader, 1, options)
+		time.Sleep(20 * time.Second)
+		leader.skew.Store(int64(48 * time.Hour))
+		time.Sleep(2 * time.Minute)
+		if got := c.Allocations(1); len(got) != 2 {
+			t.Errorf("INV-EXPIRY: a pin with an hour left is allocated to %v", got)
+		}
+		for _, via := range c.Peers() {
+			c.must(c.Use(via, requestLimit, func(_ context.Context, via *cluster.Cluster) error {
+				for _, want := range []string{api.AlertClock, api.AlertExpiryWaits} {
+					if !slices.ContainsFunc(via.Alerts(), func(a api.Alert) bool { return a.Name == want && a.Peer == leader.ID }) {
+						t.Errorf("%s is not among the alerts %+v", want, via.Alerts())
+					}
+				}
+				return nil
+			}))
+		}
+		leader.skew.Store(0)
+		time.Sleep(50 * time.Minute)
+		if got := c.Allocations(1); len(got) != 2 {
+			t.Errorf("INV-EXPIRY: a pin with minutes left is allocated to %v", got)
+		}
+		time.Sleep(10 * time.Minute)
+		if got := c.has(leader, 1); !errors.Is(got, api.ErrNotFound) {
+			t.Errorf("a pin that is due is there still: %v", got)
+		}
+	})
+}
