@@ -172,11 +172,11 @@ func (a *adding) text(w io.Writer, out api.AddedOutput) {
 		fmt.Fprintln(w, out.Cid)
 		return
 	}
-	name := out.Name
-	if name == "" {
-		name = out.Cid.String()
+	file := out.Name
+	if file == "" {
+		file = out.Cid.String()
 	}
-	fmt.Fprintf(w, "added %s %s\n", out.Cid, name)
+	fmt.Fprintf(w, "added %s %s\n", out.Cid, name(file))
 }
 
 // waitForRoot returns when the last CID, which is the root of all, is pinned

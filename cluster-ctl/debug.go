@@ -36,6 +36,6 @@ func (d *debugTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	} else {
 		outcome = resp.Status + " (request " + resp.Header.Get("X-Request-Id") + ")"
 	}
-	fmt.Fprintf(d.out, "%s %s: %s after %s\n", r.Method, r.URL.Redacted(), outcome, time.Since(began).Round(time.Millisecond))
+	fmt.Fprintf(d.out, "%s %s: %s after %s\n", r.Method, r.URL.Redacted(), sentence(outcome), time.Since(began).Round(time.Millisecond))
 	return resp, err
 }

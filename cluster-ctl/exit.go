@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -80,15 +79,12 @@ func (p *program) report(err error) {
 	}
 	switch {
 	case p.json:
-		enc := json.NewEncoder(p.err)
-		enc.SetIndent("", "    ")
-		enc.SetEscapeHTML(false)
 		// The error stream is the last resort: there is nowhere to report its failure.
-		_ = enc.Encode(out)
+		_ = writeJSON(p.err, out)
 	case out.Code != 0:
-		fmt.Fprintf(p.err, "An error occurred:\n  Code: %d\n  Message: %s\n", out.Code, out.Message)
+		fmt.Fprintf(p.err, "An error occurred:\n  Code: %d\n  Message: %s\n", out.Code, sentence(out.Message))
 	default:
-		fmt.Fprintf(p.err, "cluster-ctl: %s\n", out.Message)
+		fmt.Fprintf(p.err, "cluster-ctl: %s\n", sentences(out.Message))
 	}
 }
 

@@ -93,7 +93,7 @@ func (b *bulkRun) run(c *cli.Context) error {
 		err = b.readErr
 	}
 	if err != nil {
-		fmt.Fprintf(b.err, "stopped after line %d: %d done, %d failed; go on with --resume-from %d --key %s\n", b.acked, b.done, b.failed, b.acked+1, b.key)
+		fmt.Fprintf(b.err, "stopped after line %d: %d done, %d failed; go on with --resume-from %d --key %s\n", b.acked, b.done, b.failed, b.acked+1, name(b.key))
 		return err
 	}
 	if !b.json {
@@ -135,14 +135,14 @@ func (b *bulkRun) show(result client.BulkResult, bar *progress, out *bufio.Write
 				return fmt.Errorf("write the results: %w", err)
 			}
 		}
-		_, err := out.Write(append(data, '\n'))
+		_, err := out.Write(append(escapeJSON(data), '\n'))
 		return err
 	}
 	if result.Err == nil {
 		return nil
 	}
 	return bar.aside(func() error {
-		_, err := fmt.Fprintf(b.err, "line %d: %s\n", result.Line, result.Err.Message)
+		_, err := fmt.Fprintf(b.err, "line %d: %s\n", result.Line, sentence(result.Err.Message))
 		return err
 	})
 }

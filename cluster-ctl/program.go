@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
@@ -118,13 +117,7 @@ func show[T any](p *program, value T, text func(io.Writer, T)) error {
 		text(p.out, value)
 		return nil
 	}
-	enc := json.NewEncoder(p.out)
-	enc.SetIndent("", "    ")
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(value); err != nil {
-		return fmt.Errorf("write the result: %w", err)
-	}
-	return nil
+	return writeJSON(p.out, value)
 }
 
 // showCount writes a number of results, or returns the error that it came with.

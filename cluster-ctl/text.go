@@ -22,7 +22,7 @@ const textTime = "2006-01-02 15:04:05"
 // textID writes who a peer is and where it listens.
 func textID(w io.Writer, id api.ID) {
 	if id.Error != "" {
-		fmt.Fprintf(w, "%s | ERROR: %s", id.ID, id.Error)
+		fmt.Fprintf(w, "%s | ERROR: %s", id.ID, sentence(id.Error))
 		fmt.Fprintln(w, roleAndState(id))
 		return
 	}
@@ -34,12 +34,12 @@ func textID(w io.Writer, id api.ID) {
 			}
 		}
 	}
-	fmt.Fprintf(w, "%s | %s | Sees %d other peers", id.ID, id.PeerName, others)
+	fmt.Fprintf(w, "%s | %s | Sees %d other peers", id.ID, name(id.PeerName), others)
 	fmt.Fprintln(w, roleAndState(id))
 	fmt.Fprintln(w, "  > Addresses:")
 	textAddresses(w, id.Addresses)
 	if id.IPFS.Error != "" {
-		fmt.Fprintf(w, "  > IPFS ERROR: %s\n", id.IPFS.Error)
+		fmt.Fprintf(w, "  > IPFS ERROR: %s\n", sentence(id.IPFS.Error))
 		return
 	}
 	fmt.Fprintf(w, "  > IPFS: %s\n", id.IPFS.ID)
@@ -49,13 +49,13 @@ func textID(w io.Writer, id api.ID) {
 func roleAndState(id api.ID) string {
 	text := ""
 	if id.Role != "" {
-		text += " | " + id.Role
+		text += " | " + name(id.Role)
 	}
 	if id.Role == "leader" && id.Term > 0 {
 		text += fmt.Sprintf(" of term %d", id.Term)
 	}
 	if id.State != "" {
-		text += " | " + string(id.State)
+		text += " | " + name(string(id.State))
 	}
 	if id.Lag != nil && (id.Role == "learner" || id.Role == "voter") {
 		text += fmt.Sprintf(" | %d entries behind, heard %.1fs ago", id.Lag.Entries, id.Lag.SilentSeconds)
@@ -64,7 +64,7 @@ func roleAndState(id api.ID) string {
 		text += fmt.Sprintf(", last heard of %.1fs ago", *id.HeardSeconds)
 	}
 	if id.Wish != "" {
-		text += " | wished to be a " + string(id.Wish)
+		text += " | wished to be a " + name(string(id.Wish))
 	}
 	if id.FreeBytes != nil {
 		text += " | " + humanize.IBytes(*id.FreeBytes) + " free"
@@ -78,7 +78,7 @@ func roleAndState(id api.ID) string {
 func textAddresses(w io.Writer, addrs []multiaddr.Multiaddr) {
 	texts := make([]string, 0, len(addrs))
 	for _, a := range addrs {
-		texts = append(texts, a.String())
+		texts = append(texts, name(a.String()))
 	}
 	slices.Sort(texts)
 	for _, t := range texts {
@@ -88,7 +88,7 @@ func textAddresses(w io.Writer, addrs []multiaddr.Multiaddr) {
 
 // textPin writes one line about an entry of the pinset.
 func textPin(w io.Writer, pin api.Pin) {
-	kind := strings.ToUpper(string(pin.Type))
+	kind := strings.ToUpper(name(string(pin.Type)))
 	depth := "Recursive"
 	if pin.Mode == api.ModeDirect {
 		kind += "-DIRECT"
@@ -109,7 +109,7 @@ func textPin(w io.Writer, pin api.Pin) {
 		metadata = "yes"
 	}
 	fmt.Fprintf(w, "%s | %s | %s | Repl. Factor: %s | Allocations: %s | %s | Metadata: %s | Exp: %s | Added: %s\n",
-		pin.Cid, pin.Name, kind, factor, holders, depth, metadata,
+		pin.Cid, name(pin.Name), kind, factor, holders, depth, metadata,
 		timeOr(pin.ExpireAt, "∞"), timeOr(pin.Timestamp, "unknown"))
 }
 
@@ -119,16 +119,16 @@ func textChange(w io.Writer, c api.PinChange) {
 		fmt.Fprintf(w, "%d | %s | REMOVED\n", c.Index, c.Cid)
 		return
 	}
-	fmt.Fprintf(w, "%d | %s | PINNED | %s\n", c.Index, c.Cid, c.Pin.Name)
+	fmt.Fprintf(w, "%d | %s | PINNED | %s\n", c.Index, c.Cid, name(c.Pin.Name))
 }
 
 // textAlert writes one line about what is wrong.
 func textAlert(w io.Writer, a api.Alert) {
-	name := a.PeerName
-	if name == "" {
-		name = a.Peer.String()
+	who := a.PeerName
+	if who == "" {
+		who = a.Peer.String()
 	}
-	fmt.Fprintf(w, "%s: %s. Triggered at: %s | %s", name, a.Name, a.TriggeredAt.UTC().Format(time.RFC3339), a.Message)
+	fmt.Fprintf(w, "%s: %s. Triggered at: %s | %s", name(who), name(string(a.Name)), a.TriggeredAt.UTC().Format(time.RFC3339), sentence(a.Message))
 	if a.Name == api.AlertBackup {
 		last := "never"
 		if a.LastGood != nil {
@@ -148,25 +148,25 @@ func timeOr(t time.Time, none string) string {
 
 // textStatus writes the status of one pin, a line for each peer.
 func textStatus(w io.Writer, info api.GlobalPinInfo) {
-	name := ""
+	label := ""
 	if info.Name != "" {
-		name = " | " + info.Name
+		label = " | " + name(info.Name)
 	}
-	fmt.Fprintf(w, "%s%s:\n", info.Cid, name)
+	fmt.Fprintf(w, "%s%s:\n", info.Cid, label)
 	for _, id := range slices.Sorted(maps.Keys(info.PeerMap)) {
 		p := info.PeerMap[id]
 		peerName := p.PeerName
 		if peerName == "" {
 			peerName = id
 		}
-		fmt.Fprintf(w, "    > %-20s : %s\n", peerName, statusLine(p))
+		fmt.Fprintf(w, "    > %-20s : %s\n", name(peerName), statusLine(p))
 	}
 }
 
 func statusLine(p api.PinInfoShort) string {
 	line := strings.ToUpper(p.Status.String())
 	if p.Error != "" {
-		line += ": " + p.Error
+		line += ": " + sentence(p.Error)
 	}
 	line += fmt.Sprintf(" | %s | Attempts: %d | Priority: %t", p.Timestamp.UTC().Format(time.RFC3339), p.AttemptCount, p.PriorityPin)
 	if p.Status != api.StatusPinned && p.Blocks > 0 {
@@ -182,14 +182,14 @@ func statusLine(p api.PinInfoShort) string {
 func textGC(w io.Writer, gc api.GlobalRepoGC) {
 	for _, id := range slices.Sorted(maps.Keys(gc.PeerMap)) {
 		p := gc.PeerMap[id]
-		name := p.PeerName
-		if name == "" {
-			name = id
+		who := p.PeerName
+		if who == "" {
+			who = id
 		}
 		if p.Error != "" {
-			fmt.Fprintf(w, "%-15s | ERROR: %s\n", name, p.Error)
+			fmt.Fprintf(w, "%-15s | ERROR: %s\n", name(who), sentence(p.Error))
 		} else {
-			fmt.Fprintf(w, "%-15s\n", name)
+			fmt.Fprintf(w, "%-15s\n", name(who))
 		}
 		if len(p.Keys) == 0 {
 			continue
@@ -197,7 +197,7 @@ func textGC(w io.Writer, gc api.GlobalRepoGC) {
 		fmt.Fprintln(w, "  > CIDs:")
 		for _, k := range p.Keys {
 			if k.Error != "" {
-				fmt.Fprintf(w, "    - ERROR: %s\n", k.Error)
+				fmt.Fprintf(w, "    - ERROR: %s\n", sentence(k.Error))
 				continue
 			}
 			fmt.Fprintf(w, "    - %s\n", k.Key)

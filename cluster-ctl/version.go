@@ -21,7 +21,7 @@ func (p *program) versionCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return show(p, v, func(w io.Writer, v api.Version) { fmt.Fprintln(w, v.Version) })
+			return show(p, v, func(w io.Writer, v api.Version) { fmt.Fprintln(w, name(v.Version)) })
 		},
 	}
 }
