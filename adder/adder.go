@@ -50,7 +50,9 @@ type Config struct {
 	BatchBytes   int           // bytes of one batch to a destination; default 1 MiB
 	QueueBatches int           // batches that wait for a slow destination; default 4
 	StallTimeout time.Duration // a destination that takes no batch for so long is dropped; default 1 minute
-	MaxCARBlocks int           // blocks of one CAR, about 60 bytes of memory each; default 8 Mi
+	// MaxMemory is how many bytes all adds together may take for what they
+	// remember and for the batches on their way; default 1 GiB.
+	MaxMemory int64
 }
 
 // MaxBlockBytes is the largest block that bitswap carries, and so the largest
@@ -64,6 +66,7 @@ const pinsAtOnce = 64
 type Adder struct {
 	deps   Deps
 	config Config
+	budget *budget
 }
 
 // New makes an Adder.
@@ -80,10 +83,10 @@ func New(deps Deps, config Config) *Adder {
 	if config.StallTimeout <= 0 {
 		config.StallTimeout = time.Minute
 	}
-	if config.MaxCARBlocks <= 0 {
-		config.MaxCARBlocks = 8 << 20
+	if config.MaxMemory <= 0 {
+		config.MaxMemory = 1 << 30
 	}
-	return &Adder{deps: deps, config: config}
+	return &Adder{deps: deps, config: config, budget: &budget{limit: config.MaxMemory}}
 }
 
 // Add reads an upload, writes its blocks where the cluster says, and pins its
@@ -109,12 +112,19 @@ func (a *Adder) Add(ctx context.Context, upload *multipart.Reader, params api.Ad
 		}
 		defer release()
 	}
-	s := a.newSink(plan)
+	memory := &share{budget: a.budget}
+	defer memory.close()
+	if !params.OnlyHash { // one batch that fills, and one that is being put
+		if err := memory.take((a.config.QueueBatches + 2) * a.config.BatchBytes); err != nil {
+			return err
+		}
+	}
+	s := a.newSink(plan, memory)
 	defer func() {
 		cancel()
 		s.abandon()
 	}()
-	roots, err := a.read(ctx, upload, plan, s, emit)
+	roots, err := a.read(ctx, upload, plan, s, memory, emit)
 	if err != nil {
 		return uploadError(ctx, err)
 	}
@@ -134,13 +144,13 @@ func (a *Adder) Add(ctx context.Context, upload *multipart.Reader, params api.Ad
 }
 
 // read makes blocks of the upload and returns the outputs of its roots.
-func (a *Adder) read(ctx context.Context, upload *multipart.Reader, plan plan, s *sink, emit func(api.AddedOutput) error) ([]api.AddedOutput, error) {
+func (a *Adder) read(ctx context.Context, upload *multipart.Reader, plan plan, s *sink, memory *share, emit func(api.AddedOutput) error) ([]api.AddedOutput, error) {
 	put := func(c cid.Cid, data []byte) error { return s.put(ctx, c, data) }
 	if plan.car {
-		im := carImporter{plan: plan, put: put, emit: emit, closure: newClosure(a.config.MaxCARBlocks), byCid: make(map[cid.Cid]int)}
+		im := carImporter{plan: plan, put: put, emit: emit, memory: memory, closure: newClosure(memory), byCid: make(map[cid.Cid]int)}
 		return im.run(upload)
 	}
-	im := importer{plan: plan, put: put, emit: emit}
+	im := importer{plan: plan, put: put, emit: emit, memory: memory}
 	return im.run(ctx, upload)
 }
 

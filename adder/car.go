@@ -26,6 +26,7 @@ type carImporter struct {
 	plan    plan
 	put     func(cid.Cid, []byte) error
 	emit    func(api.AddedOutput) error
+	memory  *share
 	closure *closure
 
 	roots         []api.AddedOutput
@@ -100,6 +101,9 @@ func (im *carImporter) read(from io.Reader, name string) error {
 
 func (im *carImporter) addRoot(root cid.Cid, name string) error {
 	if _, again := im.byCid[root]; !again {
+		if err := im.memory.take(bytesPerRoot + len(name)); err != nil {
+			return err
+		}
 		im.byCid[root] = len(im.roots)
 		im.roots = append(im.roots, api.AddedOutput{Name: name, Cid: api.NewCid(root)})
 	}

@@ -87,7 +87,11 @@ func TestCAR(t *testing.T) {
 	inline := block(t, cid.DagCBOR, multihash.SHA2_256, cborLink(block(t, cid.DagCBOR, multihash.IDENTITY, cborLink(two.Cid())).Cid()))
 	big := block(t, cid.Raw, multihash.SHA2_256, make([]byte, MaxBlockBytes+1))
 	md5 := block(t, cid.Raw, multihash.MD5, []byte("x"))
-	git := block(t, cid.GitRaw, multihash.SHA2_256, []byte("x"))
+	unknown := block(t, cid.EthBlock, multihash.SHA2_256, []byte("x"))
+	json := block(t, cid.DagJSON, multihash.SHA2_256, []byte(`[{"/":"`+one.Cid().String()+`"}]`))
+	plainJSON := block(t, 0x0200, multihash.SHA2_256, []byte(`{"a":1}`))
+	plainCBOR := block(t, 0x51, multihash.SHA2_256, []byte{0x81, 0x01})
+	deep := block(t, cid.DagCBOR, multihash.SHA2_256, append(bytes.Repeat([]byte{0x81}, 1<<20), 0xf6))
 	lie, err := blocks.NewBlockWithCid([]byte("not one"), one.Cid())
 	if err != nil {
 		t.Fatal(err)
@@ -123,15 +127,18 @@ func TestCAR(t *testing.T) {
 		{"of version 2 with its data past the end", carV2At(1<<62, whole), api.CodeInvalid, "header"},
 		{"of version 2 with its data before the start", carV2At(1<<63+7, whole), api.CodeInvalid, "header"},
 		{"of an unsafe hash", carOf([]cid.Cid{md5.Cid()}, md5), api.CodeInvalid, "insecure"},
-		{"of an unknown codec", carOf([]cid.Cid{git.Cid()}, git), api.CodeInvalid, "codec"},
-		{"with more blocks than may be", carOf(roots, root, one, two, cbor, inline, block(t, cid.Raw, multihash.SHA2_256, []byte("x"))), api.CodeTooLarge, "split"},
+		{"of dag-json", carOf([]cid.Cid{json.Cid()}, json, one), "", ""},
+		{"of dag-json, incomplete", carOf([]cid.Cid{json.Cid()}, json), api.CodeInvalid, one.Cid().String()},
+		{"of json", carOf([]cid.Cid{plainJSON.Cid()}, plainJSON), "", ""},
+		{"of cbor", carOf([]cid.Cid{plainCBOR.Cid()}, plainCBOR), "", ""},
+		{"of an unknown codec", carOf([]cid.Cid{unknown.Cid()}, unknown), api.CodeInvalid, "codec"},
+		{"of a million levels", carOf([]cid.Cid{deep.Cid()}, deep), api.CodeInvalid, "depth"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(1, first)
 			params := api.NewAddParams()
 			params.Format = "car"
-			config := Config{MaxCARBlocks: 5}
-			out, err := w.added(t.Context(), config, parts(t, part{"x.car", bytes.NewReader(c.car)}), params)
+			out, err := w.added(t.Context(), Config{}, parts(t, part{"x.car", bytes.NewReader(c.car)}), params)
 			if api.CodeOf(err) != c.code || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Fatalf("%v, want code %q and %q", err, c.code, c.says)
 			}
@@ -193,8 +200,9 @@ func FuzzCAR(f *testing.F) {
 		params := api.NewAddParams()
 		params.Format = "car"
 		put := make(map[cid.Cid]bool)
-		im := carImporter{plan: plan{params: params, car: true}, emit: func(api.AddedOutput) error { return nil },
-			closure: newClosure(100), byCid: make(map[cid.Cid]int),
+		memory := &share{budget: &budget{limit: 64 << 20}}
+		im := carImporter{plan: plan{params: params, car: true}, memory: memory, emit: func(api.AddedOutput) error { return nil },
+			closure: newClosure(memory), byCid: make(map[cid.Cid]int),
 			put: func(c cid.Cid, data []byte) error {
 				if sum, err := c.Prefix().Sum(data); err != nil || !sum.Equals(c) {
 					t.Errorf("%s does not hash its data", c)

@@ -7,10 +7,14 @@ import (
 	"github.com/ipfs/boxo/ipld/merkledag"
 	"github.com/ipfs/go-cid"
 	"github.com/ipld/go-ipld-prime"
-	"github.com/ipld/go-ipld-prime/codec/dagcbor"
-	"github.com/ipld/go-ipld-prime/codec/dagjson"
+	_ "github.com/ipld/go-ipld-prime/codec/cbor" // registers the codec
+	_ "github.com/ipld/go-ipld-prime/codec/dagcbor"
+	_ "github.com/ipld/go-ipld-prime/codec/dagjson"
+	_ "github.com/ipld/go-ipld-prime/codec/json"
 	cidlink "github.com/ipld/go-ipld-prime/linking/cid"
+	prime "github.com/ipld/go-ipld-prime/multicodec"
 	"github.com/ipld/go-ipld-prime/traversal"
+	"github.com/multiformats/go-multicodec"
 	"github.com/multiformats/go-multihash"
 
 	"holdfast/api"
@@ -25,35 +29,51 @@ type blockKey [16]byte
 type closure struct {
 	seen    map[blockKey]struct{}
 	missing map[blockKey]cid.Cid // linked, not seen yet
-	limit   int                  // of both together
+	memory  *share
 }
 
-func newClosure(limit int) *closure {
-	return &closure{seen: make(map[blockKey]struct{}), missing: make(map[blockKey]cid.Cid), limit: limit}
+func newClosure(memory *share) *closure {
+	return &closure{seen: make(map[blockKey]struct{}), missing: make(map[blockKey]cid.Cid), memory: memory}
 }
 
 // see takes note of a block that was checked against its CID and returns the
 // cumulative size that it tells of.
 func (s *closure) see(c cid.Cid, data []byte) (uint64, error) {
 	key := keyOf(c)
-	links, size, err := linksOf(c, data)
+	links, size, err := s.decode(c, data)
 	if err != nil {
 		return 0, err
 	}
 	if _, again := s.seen[key]; again {
 		return size, nil
 	}
-	delete(s.missing, key)
+	if err := s.memory.take(bytesPerSeen); err != nil {
+		return 0, err
+	}
+	if _, linked := s.missing[key]; linked {
+		delete(s.missing, key)
+		s.memory.give(bytesPerMissing)
+	}
 	s.seen[key] = struct{}{}
 	for _, l := range links {
 		if err := s.want(l); err != nil {
 			return 0, err
 		}
 	}
-	if len(s.seen)+len(s.missing) > s.limit {
-		return 0, api.Errorf(api.CodeTooLarge, "the CAR has more than %d blocks; split it", s.limit)
-	}
 	return size, nil
+}
+
+// decode is linksOf within the memory that there is: a block of many small
+// things takes much more when it is decoded.
+func (s *closure) decode(c cid.Cid, data []byte) ([]cid.Cid, uint64, error) {
+	if c.Type() == cid.Raw {
+		return linksOf(c, data)
+	}
+	if err := s.memory.take(len(data) * decodeFactor); err != nil {
+		return nil, 0, err
+	}
+	defer s.memory.give(len(data) * decodeFactor)
+	return linksOf(c, data)
 }
 
 // want notes a link. The block of an identity CID is the CID itself, so its
@@ -65,7 +85,7 @@ func (s *closure) want(c cid.Cid) error {
 		if err != nil {
 			return api.Errorf(api.CodeInvalid, "the CAR links to %s: %w", c, err)
 		}
-		links, _, err := linksOf(c, decoded.Digest)
+		links, _, err := s.decode(c, decoded.Digest)
 		if err != nil {
 			return err
 		}
@@ -77,10 +97,14 @@ func (s *closure) want(c cid.Cid) error {
 		return nil
 	}
 	key := keyOf(c)
-	if _, ok := s.seen[key]; !ok {
-		s.missing[key] = c
+	if _, ok := s.seen[key]; ok {
+		return nil
 	}
-	return nil
+	if _, ok := s.missing[key]; ok {
+		return nil
+	}
+	s.missing[key] = c
+	return s.memory.take(bytesPerMissing)
 }
 
 // whole returns nil, or an error with code invalid that names a missing block.
@@ -113,14 +137,15 @@ func linksOf(c cid.Cid, data []byte) ([]cid.Cid, uint64, error) {
 			own += l.Size
 		}
 		return links, own, nil
-	case cid.DagCBOR:
-		links, err := primeLinks(c, data, dagcbor.Decode)
-		return links, own, err
-	case cid.DagJSON:
-		links, err := primeLinks(c, data, dagjson.Decode)
-		return links, own, err
 	}
-	return nil, 0, api.Errorf(api.CodeInvalid, "block %s has codec 0x%x; a CAR may hold dag-pb, raw, dag-cbor and dag-json", c, c.Type())
+	// The codecs are those that the process has, which a pin of the same root is
+	// followed with.
+	decode, err := prime.LookupDecoder(c.Type())
+	if err != nil {
+		return nil, 0, api.Errorf(api.CodeInvalid, "block %s has codec %s (0x%x), which cannot be decoded, so what it links to is unknown", c, multicodec.Code(c.Type()), c.Type())
+	}
+	links, err := primeLinks(c, data, decode)
+	return links, own, err
 }
 
 func primeLinks(c cid.Cid, data []byte, decode ipld.Decoder) ([]cid.Cid, error) {

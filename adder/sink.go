@@ -35,6 +35,7 @@ type sink struct {
 	failures  []failure
 	batch     []api.Block
 	bytes     int
+	memory    *share
 	recent    map[string]struct{}
 	older     map[string]struct{}
 }
@@ -44,8 +45,8 @@ type failure struct {
 	err  error
 }
 
-func (a *Adder) newSink(plan plan) *sink {
-	return &sink{adder: a, plan: plan, recent: make(map[string]struct{})}
+func (a *Adder) newSink(plan plan, memory *share) *sink {
+	return &sink{adder: a, plan: plan, memory: memory, recent: make(map[string]struct{})}
 }
 
 // put takes one block, whose data nobody changes afterwards. It blocks while
@@ -63,8 +64,11 @@ func (s *sink) put(ctx context.Context, c cid.Cid, data []byte) error {
 	if err := s.place(ctx); err != nil {
 		return err
 	}
-	if c.Prefix().MhType == multihash.IDENTITY || s.sent(c) {
+	if c.Prefix().MhType == multihash.IDENTITY {
 		return nil
+	}
+	if again, err := s.sent(c); again || err != nil {
+		return err
 	}
 	s.batch = append(s.batch, api.Block{Cid: api.NewCid(c), Data: data})
 	s.bytes += len(data)
@@ -75,19 +79,23 @@ func (s *sink) put(ctx context.Context, c cid.Cid, data []byte) error {
 }
 
 // sent says whether a block was put a short while ago, and remembers it.
-func (s *sink) sent(c cid.Cid) bool {
+func (s *sink) sent(c cid.Cid) (bool, error) {
 	key := c.KeyString()
 	if _, ok := s.recent[key]; ok {
-		return true
+		return true, nil
 	}
 	if _, ok := s.older[key]; ok {
-		return true
+		return true, nil
 	}
 	if len(s.recent) >= recentBlocks {
-		s.older, s.recent = s.recent, make(map[string]struct{}, recentBlocks)
+		s.memory.give(len(s.older) * bytesPerSent)
+		s.older, s.recent = s.recent, make(map[string]struct{})
+	}
+	if err := s.memory.take(bytesPerSent); err != nil {
+		return false, err
 	}
 	s.recent[key] = struct{}{}
-	return false
+	return false, nil
 }
 
 // place asks the cluster who shall hold the blocks, once, and opens the

@@ -26,9 +26,10 @@ const progressBytes = 256 << 10
 
 // importer makes UnixFS DAGs of an upload, with the same CIDs as ipfs add.
 type importer struct {
-	plan plan
-	put  func(cid.Cid, []byte) error
-	emit func(api.AddedOutput) error
+	plan   plan
+	put    func(cid.Cid, []byte) error
+	emit   func(api.AddedOutput) error
+	memory *share
 
 	mode  os.FileMode // that the client sent for the top entry at hand
 	mtime time.Time
@@ -63,6 +64,9 @@ func (im *importer) run(ctx context.Context, upload *multipart.Reader) ([]api.Ad
 		}
 		root, err := im.addRoot(ctx, entries.Name(), entries.Node())
 		if err != nil {
+			return nil, err
+		}
+		if err := im.memory.take(bytesPerRoot + len(root.Name)); err != nil {
 			return nil, err
 		}
 		roots = append(roots, root)
@@ -121,6 +125,9 @@ func (im *importer) addEntries(ctx context.Context, into *folder, at string, fro
 func (im *importer) addChild(ctx context.Context, into *folder, at, name string, node files.Node, depth int) error {
 	full := path.Join(at, name)
 	if from, ok := node.(files.Directory); ok {
+		if err := im.memory.take(bytesPerEntry + len(name)); err != nil {
+			return err
+		}
 		child, err := into.child(name, full)
 		if err != nil {
 			return err
@@ -134,6 +141,9 @@ func (im *importer) addChild(ctx context.Context, into *folder, at, name string,
 	if name == "" {
 		name = l.cid.String()
 		full = path.Join(at, name)
+	}
+	if err := im.memory.take(bytesPerEntry + len(name)); err != nil {
+		return err
 	}
 	if err := into.add(name, full, l); err != nil {
 		return err
