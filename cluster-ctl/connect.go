@@ -78,7 +78,15 @@ func basicAuth(c *cli.Context) (string, error) {
 	if err != nil {
 		return "", usagef("CLUSTER_CREDENTIALS_FILE: %v", err)
 	}
-	first, _, _ := strings.Cut(string(data), ",")
+	text := strings.TrimSpace(strings.TrimPrefix(string(data), "\ufeff"))
+	if strings.HasPrefix(text, "{") {
+		return "", usagef("CLUSTER_CREDENTIALS_FILE: %s is JSON; name a file with user:password", path)
+	}
+	first, _, _ := strings.Cut(text, "\n")
+	// Users may also be separated by commas, where passwords hold none.
+	if before, after, ok := strings.Cut(first, ","); ok && strings.Contains(after, ":") {
+		first = before
+	}
 	return strings.TrimSpace(first), nil
 }
 

@@ -17,8 +17,8 @@ type Config struct {
 	ProxyListen  []string
 	PinsvcListen []string
 
-	Users        map[string]string // user to password, for REST, proxy and Pinning Service API
-	TLSCert      string            // PEM files; both or none
+	Users        users  // user to password, for REST, proxy and Pinning Service API
+	TLSCert      string // PEM files; both or none
 	TLSKey       string
 	Insecure     bool     // allow listeners off the loopback without credentials
 	AllowedHosts []string // further Host headers to accept
@@ -28,6 +28,7 @@ type Config struct {
 	IPFSAnnounce      []string
 	IPFSStorageMax    Bytes
 	IPFSGatewayListen []string
+	GatewayPublic     bool // allow a gateway off the loopback without credentials
 
 	ReplicationMin int
 	ReplicationMax int
@@ -93,7 +94,7 @@ var settings = []setting{
 	{"restapi.listen", "multiaddrs of the REST API; an empty list turns it off", func(c *Config) any { return &c.RESTListen }},
 	{"ipfsproxy.listen", "multiaddrs of the IPFS API proxy; an empty list turns it off", func(c *Config) any { return &c.ProxyListen }},
 	{"pinsvc.listen", "multiaddrs of the Pinning Service API; an empty list turns it off", func(c *Config) any { return &c.PinsvcListen }},
-	{"http.users", "who may use the HTTP APIs: user to password (password also works as a bearer token)", func(c *Config) any { return &c.Users }},
+	{"http.users", "who may use the HTTP APIs: user to password (a password also works as a bearer token). A file has one user:password a line, or a JSON object", func(c *Config) any { return &c.Users }},
 	{"http.tls_cert", "PEM file with the certificate chain of the HTTP APIs", func(c *Config) any { return &c.TLSCert }},
 	{"http.tls_key", "PEM file with the key of the HTTP APIs", func(c *Config) any { return &c.TLSKey }},
 	{"http.insecure", "allow HTTP listeners off the loopback without credentials", func(c *Config) any { return &c.Insecure }},
@@ -103,6 +104,7 @@ var settings = []setting{
 	{"ipfs.announce", "multiaddrs that other IPFS nodes shall dial", func(c *Config) any { return &c.IPFSAnnounce }},
 	{"ipfs.storage_max", "space for blocks, such as 500GB; 0: what the disk has, less a reserve", func(c *Config) any { return &c.IPFSStorageMax }},
 	{"ipfs.gateway_listen", "multiaddrs of a read-only gateway; default: off", func(c *Config) any { return &c.IPFSGatewayListen }},
+	{"ipfs.gateway_public", "allow a gateway off the loopback without credentials: whoever reaches it reads what this peer holds", func(c *Config) any { return &c.GatewayPublic }},
 	{"replication.min", "replicas that a pin must have, unless it says otherwise; -1 with max -1: every peer", func(c *Config) any { return &c.ReplicationMin }},
 	{"replication.max", "replicas that a pin should have, unless it says otherwise", func(c *Config) any { return &c.ReplicationMax }},
 	{"repair.below_min_grace", "how long a peer must be down before pins below their minimum are placed elsewhere", func(c *Config) any { return &c.BelowMinGrace }},

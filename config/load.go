@@ -27,8 +27,12 @@ func Load(path string, environment func(string) (string, bool), flags map[string
 	problems := e.readFile(path)
 	for _, s := range settings {
 		value, source, err := lookup(s, environment, flags)
-		if err == nil && source != "" {
-			err = parse(value, s.at(&e.Config))
+		if field := s.at(&e.Config); err == nil && source != "" {
+			if list, ok := field.(*users); ok && strings.HasSuffix(source, fileSuffix) {
+				*list, err = parseUsersFile(value)
+			} else {
+				err = parse(value, field)
+			}
 		}
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", source, err))
@@ -57,15 +61,26 @@ func lookup(s setting, environment func(string) (string, bool), flags map[string
 		return value, "flag " + s.key, nil
 	}
 	name := Variable(s.key)
-	if value, ok := environment(name); ok {
+	value, given := environment(name)
+	path, inFile := environment(name + fileSuffix)
+	switch {
+	case given && inFile:
+		return "", "environment " + name, fmt.Errorf("%s%s is set as well; give one of them", name, fileSuffix)
+	case given:
 		return value, "environment " + name, nil
-	}
-	if path, ok := environment(name + "_FILE"); ok {
+	case inFile:
+		source = "environment " + name + fileSuffix
 		data, err := os.ReadFile(path)
-		return strings.TrimSpace(string(data)), "environment " + name + "_FILE", err
+		if _, ok := s.at(&Config{}).(*users); ok {
+			return string(data), source, err // every byte may be meant
+		}
+		return strings.TrimSpace(withoutBOM(string(data))), source, err
 	}
 	return "", "", nil
 }
+
+// fileSuffix makes of a variable's name that of one that names a file.
+const fileSuffix = "_FILE"
 
 // Variable is the environment variable of a setting.
 func Variable(key string) string {
@@ -139,6 +154,10 @@ func decode(raw json.RawMessage, into any) error {
 		return errors.New(`a duration is a string such as "10m"`)
 	case *Bytes:
 		return decoder.Decode((*uint64)(field))
+	case *users:
+		list, err := parseUsersObject(string(raw))
+		*field = list
+		return err
 	}
 	return decoder.Decode(into)
 }
@@ -162,6 +181,8 @@ func parse(text string, into any) error {
 		*field = Bytes(n)
 	case *[]string:
 		*field = splitList(text)
+	case *users:
+		*field, err = parseUsersText(text)
 	case *map[string]string:
 		*field = map[string]string{}
 		for _, pair := range splitList(text) {
@@ -210,15 +231,14 @@ func (e Effective) Lines() []Line {
 			value = field.String()
 		case *Bytes:
 			value = humanize.IBytes(uint64(*field))
-		case *map[string]string:
+		case *users:
 			shown := map[string]string{}
-			for k, v := range *field {
-				if s.key == "http.users" {
-					v = "(hidden)"
-				}
-				shown[k] = v
+			for name := range *field {
+				shown[name] = "(hidden)"
 			}
 			value = shown
+		case *map[string]string:
+			value = *field
 		case *[]string:
 			value = *field
 		case *string:

@@ -2,7 +2,9 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/multiformats/go-multiaddr"
@@ -59,21 +61,54 @@ func (c Config) Validate() []error {
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		problem("log.format: %q; it is text or json", c.LogFormat)
 	}
-	for user, password := range c.Users {
-		if user == "" || password == "" {
-			problem("http.users: user names and passwords must not be empty")
-		}
+	if slices.ContainsFunc(slices.Collect(maps.Keys(c.Users)), func(user string) bool { return user == "" || c.Users[user] == "" }) {
+		problem("http.users: user names and passwords must not be empty")
 	}
 	if len(c.Users) == 0 && !c.Insecure {
-		for key, list := range map[string][]string{"restapi.listen": c.RESTListen, "ipfsproxy.listen": c.ProxyListen, "pinsvc.listen": c.PinsvcListen} {
-			for _, text := range list {
+		for _, l := range c.httpListeners() {
+			if l.key == "ipfs.gateway_listen" && c.GatewayPublic {
+				continue
+			}
+			for _, text := range l.addrs {
 				if !onLoopback(text) {
-					problem("%s: %s is reachable from other machines and asks for no credentials; set http.users, or http.insecure if that is really wanted", key, text)
+					problem("%s: %s is reachable from other machines and asks for no credentials; set http.users, or %s if that is really wanted", l.key, text, l.unless)
 				}
 			}
 		}
 	}
 	return problems
+}
+
+type listener struct {
+	key    string
+	addrs  []string
+	unless string // the settings that allow it without credentials
+}
+
+func (c Config) httpListeners() []listener {
+	return []listener{
+		{"restapi.listen", c.RESTListen, "http.insecure"},
+		{"ipfsproxy.listen", c.ProxyListen, "http.insecure"},
+		{"pinsvc.listen", c.PinsvcListen, "http.insecure"},
+		{"ipfs.gateway_listen", c.IPFSGatewayListen, "ipfs.gateway_public"},
+	}
+}
+
+// Warnings are what is allowed and yet worth a word at every start.
+func (c Config) Warnings() []string {
+	var out []string
+	for _, l := range c.httpListeners() {
+		for _, text := range l.addrs {
+			switch {
+			case onLoopback(text):
+			case len(c.Users) == 0:
+				out = append(out, fmt.Sprintf("%s: whoever reaches %s may use it: there are no credentials", l.key, text))
+			case c.TLSCert == "":
+				out = append(out, fmt.Sprintf("%s: passwords cross the network in plain text to %s; set http.tls_cert and http.tls_key, or put a reverse proxy with TLS before it", l.key, text))
+			}
+		}
+	}
+	return out
 }
 
 // onLoopback says whether only this machine can reach an address. What cannot

@@ -24,7 +24,7 @@ func NewDeploymentSecret() DeploymentSecret {
 // ParseDeploymentSecret reads its text: 64 hexadecimal digits.
 func ParseDeploymentSecret(text string) (DeploymentSecret, error) {
 	var s DeploymentSecret
-	raw, err := hex.DecodeString(strings.TrimSpace(text))
+	raw, err := hex.DecodeString(strings.TrimSpace(strings.TrimPrefix(text, "\ufeff")))
 	if err != nil || len(raw) != len(s) {
 		return s, api.Errorf(api.CodeInvalid, "the deployment secret must be 64 hexadecimal digits; 'cluster-service secret create' makes one")
 	}
