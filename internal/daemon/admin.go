@@ -2,9 +2,8 @@ package daemon
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"holdfast/api"
@@ -22,20 +22,53 @@ import (
 // The admin socket answers whoever can open a file of the peer's folder: its
 // owner. It serves `cluster-service token`, `health` and `state`.
 
-// socketPath is where a peer's admin socket is. Unix socket names are short
-// (108 bytes), so that of a deep folder lies in the temporary folder.
-func socketPath(dir string) (string, error) {
+// longestSocket is what a unix socket's path may take everywhere (108 bytes
+// with its end on Linux, 104 on others).
+const longestSocket = 100
+
+// openSocket returns a path to the admin socket in a peer's folder that is
+// short enough, valid until it is closed. Where the folder's own is too long,
+// the path goes through a descriptor of the folder. It is never in a folder of
+// others, who could put a socket of theirs there and hand out forged tokens.
+func openSocket(dir string) (path string, closePath func() error, err error) {
 	absolute, err := filepath.Abs(dir)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	path := filepath.Join(absolute, socketFile)
-	if len(path) < 100 {
-		return path, nil
+	path = filepath.Join(absolute, socketFile)
+	if len(path) <= longestSocket {
+		return path, func() error { return nil }, nil
 	}
-	sum := sha256.Sum256([]byte(absolute))
-	return filepath.Join(os.TempDir(), fmt.Sprintf("holdfast-%d-%s.sock", os.Getuid(), hex.EncodeToString(sum[:8]))), nil
+	folder, err := os.Open(absolute)
+	if err != nil {
+		return "", nil, err
+	}
+	path = fmt.Sprintf("/proc/self/fd/%d/%s", folder.Fd(), socketFile)
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return "", nil, errors.Join(api.Errorf(api.CodeInvalid, "the path of the peer's folder is too long for its socket (%d bytes; %d are possible): choose a shorter --dir", len(absolute), longestSocket-len(socketFile)-1), folder.Close())
+	}
+	return path, folder.Close, nil
 }
+
+// checkServer makes sure that who answers at the socket is the owner of the
+// peer's folder, or root.
+func checkServer(c net.Conn, dir string) error {
+	uid, known, err := peerUser(c)
+	if err != nil || !known {
+		return err
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if ok && !mayServe(uid, owner.Uid) {
+		return api.Errorf(api.CodeForbidden, "the peer's socket in %s is served by user %d, who does not own the folder", dir, uid)
+	}
+	return nil
+}
+
+func mayServe(uid, owner uint32) bool { return uid == 0 || uid == owner }
 
 type tokenQuery struct {
 	TTL time.Duration `json:"ttl"` // nanoseconds
@@ -49,15 +82,16 @@ type TokenAnswer struct {
 
 // serveAdmin serves the admin socket until ctx ends.
 func serveAdmin(ctx context.Context, dir string, handler http.Handler) error {
-	path, err := socketPath(dir)
+	path, closePath, err := openSocket(dir)
 	if err != nil {
 		return err
 	}
 	l, err := front.ListenUnix(path, 0o600)
 	if err != nil {
-		return fmt.Errorf("listen on the admin socket: %w", err)
+		return errors.Join(fmt.Errorf("listen on the admin socket: %w", err), closePath())
 	}
-	return front.ServeOwner(ctx, l, handler)
+	// The path must be there until the end, when the socket's file is removed.
+	return errors.Join(front.ServeOwner(ctx, l, handler), closePath())
 }
 
 // adminHandler answers on the admin socket of a running peer.
@@ -122,20 +156,31 @@ func askAdmin(ctx context.Context, dir, method, path, body string, into any) err
 // sendAdmin asks the peer of a folder. The caller closes the answer's body; an
 // answer that is an error is returned as that.
 func sendAdmin(ctx context.Context, dir, method, path string, body io.Reader) (*http.Response, error) {
-	socket, err := socketPath(dir)
+	socket, closePath, err := openSocket(dir)
 	if err != nil {
 		return nil, err
 	}
+	defer closePath()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var dialer net.Dialer
-			return dialer.DialContext(ctx, "unix", socket)
+			c, err := dialer.DialContext(ctx, "unix", socket)
+			if err != nil {
+				return nil, err
+			}
+			if err := checkServer(c, dir); err != nil {
+				return nil, errors.Join(err, c.Close())
+			}
+			return c, nil
 		}}}
 	request, err := http.NewRequestWithContext(ctx, method, "http://peer"+path, body)
 	if err != nil {
 		return nil, err
 	}
 	response, err := client.Do(request)
+	if api.CodeOf(err) == api.CodeForbidden {
+		return nil, err
+	}
 	if err != nil {
 		return nil, api.Errorf(api.CodeUnavailable, "no peer is running in %s (or it belongs to another user): %w", dir, err)
 	}
