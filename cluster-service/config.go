@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
@@ -25,6 +26,13 @@ func (p program) configCommand() *cli.Command {
 				settings, err := p.settings(c)
 				if err != nil {
 					return err
+				}
+				remarks, err := p.checkEnvironment()
+				if err != nil {
+					remarks = append(remarks, strings.Split(err.Error(), "\n")...)
+				}
+				for _, text := range append(remarks, settings.Warnings()...) {
+					fmt.Fprintln(p.err, "warning:", text)
 				}
 				switch c.String("enc") {
 				case "json":

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -21,6 +24,7 @@ type program struct {
 	in          io.Reader
 	out, err    io.Writer
 	environment func(string) (string, bool)
+	environ     func() []string // every NAME=value
 }
 
 // app is the tree of commands.
@@ -37,6 +41,7 @@ func (p program) app() *cli.App {
 		ErrWriter:            p.err,
 		EnableBashCompletion: true,
 		Suggest:              true,
+		Before:               p.endAtHangup,
 		Action:               p.unknown,
 		ExitErrHandler:       func(*cli.Context, error) {}, // main prints it, once
 		Commands: []*cli.Command{p.initCommand(), p.daemonCommand(), p.joinCommand(), p.tokenCommand(), p.secretCommand(), p.stateCommand(), p.recoverCommand(), p.devCommand(), p.configCommand(), p.healthCommand(), p.versionCommand(),
@@ -50,6 +55,26 @@ func (p program) unknown(c *cli.Context) error {
 		return fmt.Errorf("unknown command %q; 'cluster-service help' lists them", c.Args().First())
 	}
 	return errors.Join(cli.ShowAppHelp(c), errors.New("give a command"))
+}
+
+// endAtHangup ends a command when its terminal does. A peer runs on: to it the
+// signal means to reload.
+func (p program) endAtHangup(c *cli.Context) error {
+	if c.Args().First() != daemonName && !signal.Ignored(syscall.SIGHUP) {
+		ctx, stop := signal.NotifyContext(c.Context, syscall.SIGHUP)
+		context.AfterFunc(ctx, stop)
+		c.Context = ctx
+	}
+	return nil
+}
+
+// checkEnvironment refuses variables that were meant to protect a peer and do
+// not, and returns remarks on others that change nothing.
+func (p program) checkEnvironment() ([]string, error) {
+	if p.environ == nil {
+		return nil, nil
+	}
+	return config.CheckEnvironment(p.environ())
 }
 
 // noArguments refuses arguments that a command would not look at.

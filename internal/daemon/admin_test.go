@@ -31,7 +31,7 @@ func TestAdminSocketOfALongPath(t *testing.T) {
 		defer tick.Stop()
 		var err error
 		for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); <-tick.C {
-			if err = AskHealth(ctx, dir); err == nil {
+			if err = AskAlive(ctx, dir); err == nil {
 				break
 			}
 		}
@@ -49,7 +49,7 @@ func TestAdminSocketOfALongPath(t *testing.T) {
 		if _, err := os.Lstat(filepath.Join(dir, socketFile)); !os.IsNotExist(err) {
 			t.Errorf("%d: the socket is left: %v", length, err)
 		}
-		if err := AskHealth(t.Context(), dir); api.CodeOf(err) != api.CodeUnavailable {
+		if err := AskAlive(t.Context(), dir); api.CodeOf(err) != api.CodeUnavailable {
 			t.Errorf("%d: %v", length, err)
 		}
 	}

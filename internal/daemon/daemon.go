@@ -39,8 +39,9 @@ type Options struct {
 	// further peers.
 	Deployment *DeploymentSecret
 	Version    api.Version
-	Logger     *slog.Logger // nil: nothing is logged
-	Peers      int          // that share this process and its file descriptors; 0: one
+	Logger     *slog.Logger   // nil: nothing is logged
+	LogLevel   *slog.LevelVar // of the logger, so that it can be reloaded; nil: fixed
+	Peers      int            // that share this process and its file descriptors; 0: one
 	Seams      Seams
 }
 
@@ -53,9 +54,10 @@ type Daemon struct {
 	leaving atomic.Bool
 	// outside is why this peer has no part in its cluster; nil: it has one, or
 	// nobody says otherwise.
-	outside atomic.Pointer[api.Error]
-	stage   atomic.Pointer[string] // of its start; nil: not begun
-	parts                          // complete once ready is closed
+	outside   atomic.Pointer[api.Error]
+	stage     atomic.Pointer[string] // of its start; nil: not begun
+	reloading reloading
+	parts     // complete once ready is closed
 }
 
 // parts are the packages that make a peer, plugged together.
@@ -97,7 +99,8 @@ func New(opts Options) (*Daemon, error) {
 	if opts.Identity.ID == "" {
 		return nil, errors.New("a peer needs an identity; 'cluster-service init' makes one")
 	}
-	return &Daemon{opts: opts, logger: opts.Logger.With("peer", opts.Config.PeerName), ready: make(chan struct{})}, nil
+	return &Daemon{opts: opts, logger: opts.Logger.With("peer", opts.Config.PeerName), ready: make(chan struct{}),
+		reloading: reloading{level: opts.LogLevel, current: opts.Config}}, nil
 }
 
 // Ready is closed when the peer answers requests.

@@ -17,6 +17,10 @@ func (d *Daemon) openFronts(s *stages) error {
 		return nil
 	}
 	c := d.opts.Config
+	for _, text := range c.Warnings() {
+		d.logger.Warn(text)
+	}
+	d.tell = append(d.tell, d.reloadConditions)
 	if err := checkSwarmPorts(c); err != nil {
 		return err
 	}

@@ -10,11 +10,21 @@ import (
 
 // NewLogger makes the process's logger from its settings.
 func NewLogger(level, format string, out io.Writer) *slog.Logger {
-	var threshold slog.Level
-	if err := threshold.UnmarshalText([]byte(level)); err != nil {
-		threshold = slog.LevelInfo
+	return NewLeveledLogger(ParseLevel(level), format, out)
+}
+
+// ParseLevel reads a setting; what is none is info.
+func ParseLevel(text string) slog.Level {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(text)); err != nil {
+		return slog.LevelInfo
 	}
-	options := &slog.HandlerOptions{Level: threshold}
+	return level
+}
+
+// NewLeveledLogger is NewLogger with a level that may change.
+func NewLeveledLogger(level slog.Leveler, format string, out io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
 	if format == "json" {
 		return slog.New(slog.NewJSONHandler(out, options))
 	}

@@ -203,7 +203,7 @@ func TestSystemdUnit(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), analyze, "verify", path).CombinedOutput(); err != nil || strings.Contains(string(out), "holdfast.service:") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	for _, want := range []string{"Type=notify", "ProtectSystem=strict", "NoNewPrivileges=yes", "CapabilityBoundingSet=\n", "StateDirectory=holdfast", "WatchdogSec="} {
+	for _, want := range []string{"Type=notify", "ProtectSystem=strict", "NoNewPrivileges=yes", "ExecReload=/bin/kill -HUP $MAINPID", "CapabilityBoundingSet=\n", "StateDirectory=holdfast", "WatchdogSec="} {
 		if !strings.Contains(string(unit), want) {
 			t.Errorf("the unit lacks %s", want)
 		}

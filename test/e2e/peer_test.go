@@ -33,6 +33,7 @@ type testPeer struct {
 	logAt string
 	env   map[string]string // settings, by variable
 	ports peerPorts
+	files int // that the process may open; 0: as many as the tests
 	rest  *client.Client
 	id    peer.ID // known once it has a cluster
 
@@ -118,6 +119,9 @@ func (p *testPeer) start() {
 	defer log.Close() // the process has its own
 	fmt.Fprintf(log, "--- start at %s\n", time.Now().Format(time.RFC3339Nano))
 	cmd := exec.Command(serviceBin, "daemon")
+	if p.files > 0 {
+		cmd = exec.Command("sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0" daemon`, p.files), serviceBin)
+	}
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = p.environment(), filepath.Dir(p.dir), log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
