@@ -54,7 +54,9 @@ const (
 	AlertDamage      = "damage"       // blocks on its disk are damaged
 	AlertRead        = "read"         // its disk cannot be read
 
-	AlertConnections = "connections" // an API has no room for further clients
-	AlertCertificate = "certificate" // the TLS certificate ends soon, or its new files cannot be used
-	AlertSettings    = "settings"    // the settings could not be reloaded
+	AlertConnections  = "connections" // an API has no room for further clients
+	AlertCertificate  = "certificate" // the TLS certificate ends soon, or its new files cannot be used
+	AlertSettings     = "settings"    // the settings could not be reloaded
+	AlertPinsLost     = "lost"        // it has lost some of what it had pinned
+	AlertPinsUnusable = "unusable"    // it is asked to pin what cannot be pinned
 )

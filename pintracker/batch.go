@@ -16,6 +16,7 @@ type batch struct {
 	s     *store
 	b     *pebble.Batch
 	delta [statusBits]int64
+	kinds [kinds]int64
 	place [classes]bool
 	index uint64
 	key   []byte
@@ -41,6 +42,8 @@ func (b *batch) put(cid string, old, rec *record) error {
 	if old != nil && old.class != classNone && !samePlace {
 		errs = append(errs, b.b.SingleDelete(b.queueKey(old, cid), nil))
 	}
+	b.count(old, -1)
+	b.count(rec, 1)
 	if rec == nil {
 		return errors.Join(append(errs, b.b.Delete(b.recordKey(cid), nil))...)
 	}
@@ -56,6 +59,18 @@ func (b *batch) put(cid string, old, rec *record) error {
 	b.index = max(b.index, rec.revision)
 	b.value = rec.encode(b.value[:0])
 	return errors.Join(append(errs, b.b.Set(b.recordKey(cid), b.value, nil))...)
+}
+
+// count adds a record, if there is one, to the counters of its kinds.
+func (b *batch) count(rec *record, n int64) {
+	if rec == nil {
+		return
+	}
+	for i, is := range rec.isOf() {
+		if is {
+			b.kinds[i] += n
+		}
+	}
 }
 
 func (b *batch) recordKey(cid string) []byte {
@@ -78,7 +93,7 @@ func (b *batch) queueKey(rec *record, cid string) []byte {
 func (b *batch) commit() error {
 	s := b.s
 	s.counting.Lock()
-	counts, index := s.counts, max(s.index, b.index)
+	counts, kinds, index := s.counts, s.kinds, max(s.index, b.index)
 	known := s.index
 	s.counting.Unlock()
 	if b.b.Empty() && index == known {
@@ -87,8 +102,11 @@ func (b *batch) commit() error {
 	for i, d := range b.delta {
 		counts[i] += uint64(d)
 	}
+	for i, d := range b.kinds {
+		kinds[i] += uint64(d)
+	}
 	b.value = b.value[:0]
-	for _, n := range counts {
+	for _, n := range append(counts[:], kinds[:]...) {
 		b.value = binary.BigEndian.AppendUint64(b.value, n)
 	}
 	err := errors.Join(b.b.Set(keyCounts, b.value, nil),
@@ -103,7 +121,7 @@ func (b *batch) commit() error {
 		s.placed[i] = s.placed[i] || given
 	}
 	s.counting.Lock()
-	s.counts, s.index = counts, index
+	s.counts, s.kinds, s.index = counts, kinds, index
 	s.counting.Unlock()
 	return b.b.Close()
 }

@@ -158,10 +158,62 @@ type fakeNode struct {
 	pinErr   func(api.Pin) error
 	unpinErr func(cid.Cid) error
 	pinTakes time.Duration
+	repoID   string
+	missing  func(api.Pin) cid.Cid // the first block that is not there; nil: none
+	checked  map[string]int        // how often
+	checkErr error
+	damaged  []cid.Cid
+	damage   chan struct{}
 }
 
 func newNode() *fakeNode {
-	return &fakeNode{pins: map[string]api.PinMode{}, fetched: map[string]int{}}
+	return &fakeNode{pins: map[string]api.PinMode{}, fetched: map[string]int{}, repoID: "first",
+		checked: map[string]int{}, damage: make(chan struct{}, 1)}
+}
+
+func (n *fakeNode) RepoID(context.Context) (string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.repoID, nil
+}
+
+func (n *fakeNode) Kept(_ context.Context, cids []cid.Cid) ([]bool, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	kept := make([]bool, len(cids))
+	for i, c := range cids {
+		_, kept[i] = n.pins[c.KeyString()]
+	}
+	return kept, nil
+}
+
+func (n *fakeNode) Check(ctx context.Context, pin api.Pin, pace func(context.Context, int) error) (cid.Cid, error) {
+	if pace != nil {
+		if err := pace(ctx, 1); err != nil {
+			return cid.Undef, err
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.checked[pin.Cid.KeyString()]++
+	if n.missing == nil || n.checkErr != nil {
+		return cid.Undef, n.checkErr
+	}
+	return n.missing(pin), nil
+}
+
+func (n *fakeNode) Damaged() []cid.Cid {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.damaged)
+}
+
+func (n *fakeNode) DamageFound() <-chan struct{} { return n.damage }
+
+func (n *fakeNode) checks(c cid.Cid) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.checked[c.KeyString()]
 }
 
 func (n *fakeNode) Fetch(ctx context.Context, pin api.Pin, _ []peer.AddrInfo, progress func(blocks, bytes uint64)) error {

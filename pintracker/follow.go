@@ -268,6 +268,9 @@ func (t *Tracker) converge(b *batch, key string, pin api.Pin, wanted bool, rec r
 	if !change {
 		return nil
 	}
+	if rec.status == api.StatusPinned && next.status == api.StatusPinned && next.revision != rec.revision {
+		t.ask(key) // somebody pinned it again: is it still all here?
+	}
 	old := &rec
 	if !known {
 		old = nil

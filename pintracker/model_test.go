@@ -9,6 +9,7 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -69,11 +70,15 @@ type world struct {
 	local  map[string]api.PinMode // what is complete in the node's store; under node.mu
 	bad    map[string]string      // what fails: "fetch", "pin", "unpin", "silent"; under node.mu
 	behind atomic.Bool            // the source has not caught up
+	taken  map[string]bool        // what the disk has taken of what was pinned; under node.mu
+	lives  int                    // repositories that there were
+	lost   bool                   // the last of them, and no process has begun since
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{rig: newRig(t), rng: rand.New(rand.NewPCG(seed, 0)), luck: rand.New(rand.NewPCG(seed, 1)),
-		local: map[string]api.PinMode{}, bad: map[string]string{}}
+		local: map[string]api.PinMode{}, bad: map[string]string{}, taken: map[string]bool{}}
+	w.cfg.WalkEvery = 20 * time.Minute
 	w.cfg.Workers = 1 + w.rng.IntN(6)
 	w.cfg.RetryMax, w.cfg.DeadAfter, w.cfg.DeadDelay = 10*time.Minute, 5, 20*time.Minute
 	w.source.keep = 20
@@ -86,13 +91,23 @@ func newWorld(t *testing.T, seed uint64) *world {
 		if w.bad[key] == "pin" {
 			return api.Errorf(api.CodeInternal, "pinner is unhappy")
 		}
-		if mode := w.local[key]; mode != api.ModeRecursive && mode != pin.Mode {
+		if !w.whole(pin) && !w.taken[key] {
+			mode := w.local[key]
 			t.Errorf("%s is pinned %s without its blocks (%q)", pin.Cid, pin.Mode, mode)
 		}
 		if w.behind.Load() {
 			t.Error("the tracker pins though the source is behind")
 		}
+		if w.whole(pin) {
+			delete(w.taken, key)
+		}
 		return nil
+	}
+	w.node.missing = func(pin api.Pin) cid.Cid {
+		if w.whole(pin) {
+			return cid.Undef
+		}
+		return pin.Cid.Cid
 	}
 	w.node.unpinErr = func(c cid.Cid) error {
 		if w.bad[c.KeyString()] == "unpin" {
@@ -102,9 +117,57 @@ func newWorld(t *testing.T, seed uint64) *world {
 			t.Error("the tracker unpins though the source is behind")
 		}
 		delete(w.local, c.KeyString())
+		w.mend(c.KeyString())
 		return nil
 	}
 	return w
+}
+
+// whole says whether the node has the blocks of a pin. Under node.mu.
+func (w *world) whole(pin api.Pin) bool {
+	mode := w.local[pin.Cid.KeyString()]
+	return mode == api.ModeRecursive || mode != "" && mode == pin.Mode
+}
+
+// mend makes a CID's blocks no longer count as damaged. Under node.mu.
+func (w *world) mend(key string) {
+	w.node.damaged = slices.DeleteFunc(w.node.damaged, func(c cid.Cid) bool { return c.KeyString() == key })
+}
+
+// take makes the disk lose something of what is pinned: blocks, with or without
+// anybody noticing, or the node's own pin.
+func (w *world) take(c cid.Cid) {
+	w.node.mu.Lock()
+	defer w.node.mu.Unlock()
+	key := c.KeyString()
+	if w.node.pins[key] == "" {
+		return
+	}
+	w.taken[key] = true
+	switch w.rng.IntN(3) {
+	case 0:
+		delete(w.node.pins, key)
+	case 1:
+		delete(w.local, key)
+	default:
+		delete(w.local, key)
+		w.mend(key)
+		w.node.damaged = append(w.node.damaged, c)
+		wake(w.node.damage)
+	}
+}
+
+// loseRepository exchanges the node's repository for an empty one. No process
+// runs meanwhile.
+func (w *world) loseRepository() {
+	w.node.mu.Lock()
+	defer w.node.mu.Unlock()
+	w.lives++
+	w.lost = true
+	w.node.repoID = fmt.Sprintf("life %d", w.lives)
+	clear(w.node.pins)
+	clear(w.local)
+	w.node.damaged = nil
 }
 
 func (w *world) fetch(ctx context.Context, pin api.Pin, progress func(blocks, bytes uint64)) error {
@@ -132,6 +195,7 @@ func (w *world) fetch(ctx context.Context, pin api.Pin, progress func(blocks, by
 	if w.local[key] != api.ModeRecursive {
 		w.local[key] = pin.Mode
 	}
+	w.mend(key)
 	return nil
 }
 
@@ -143,11 +207,18 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	w.tracker = tracker
-	w.checkStore()
+	if !w.lost {
+		w.checkStore()
+	}
 	w.behind.Store(w.source.Applied() < tracker.store.index)
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel, w.done = cancel, make(chan error, 1)
 	go func() { w.done <- tracker.Run(ctx) }()
+	if w.lost { // from when it speaks of pins, it says nothing of the old repository
+		<-tracker.Recognized()
+		w.checkStore()
+		w.lost = false
+	}
 }
 
 // crash ends the process; the disk keeps some of what was not synced.
@@ -156,6 +227,9 @@ func (w *world) crash() {
 	fs := w.fs.(*vfs.MemFS).CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: w.rng.IntN(101), RNG: w.rng})
 	w.stop()
 	w.fs = fs
+	if w.rng.IntN(4) == 0 {
+		w.loseRepository()
+	}
 	if back := w.rng.IntN(8); back > 0 && back < 4 && len(w.log) > back {
 		// The source lost its last entries, too, and replays them after a while.
 		w.rewind(len(w.log) - back)
@@ -224,7 +298,12 @@ func (w *world) act() {
 		w.crash()
 	case n < 87:
 		w.stop()
+		if w.rng.IntN(4) == 0 {
+			w.loseRepository()
+		}
 		w.start()
+	case n < 90:
+		w.take(c)
 	case n < 97:
 		time.Sleep(time.Duration(w.rng.IntN(5000)) * time.Millisecond)
 	default:
@@ -279,6 +358,7 @@ func (w *world) checkStore() {
 		}
 	}
 	var counts [statusBits]uint64
+	var counted [kinds]uint64
 	for key, rec := range records {
 		bit := byte(bits.TrailingZeros32(uint32(rec.status)))
 		counts[bit]++
@@ -291,7 +371,12 @@ func (w *world) checkStore() {
 			}
 			delete(places, key)
 		}
-		if rec.status == api.StatusPinned && w.node.pins[key] != rec.mode {
+		for i, is := range rec.isOf() {
+			if is {
+				counted[i]++
+			}
+		}
+		if rec.status == api.StatusPinned && w.node.pins[key] != rec.mode && !w.taken[key] {
 			w.t.Errorf("recorded as pinned %s, the node has %q", rec.mode, w.node.pins[key])
 		}
 		delete(statuses, key)
@@ -299,8 +384,8 @@ func (w *world) checkStore() {
 	if len(statuses)+len(places) != 0 {
 		w.t.Errorf("indexes speak of what is not there: %v %v", statuses, places)
 	}
-	if counts != s.counts {
-		w.t.Errorf("counters are %v, the records %v", s.counts, counts)
+	if counts != s.counts || counted != s.kinds {
+		w.t.Errorf("counters are %v %v, the records %v %v", s.counts, s.kinds, counts, counted)
 	}
 }
 
@@ -309,6 +394,11 @@ func (w *world) checkEnd() {
 	w.node.mu.Lock()
 	clear(w.bad)
 	w.node.mu.Unlock()
+	time.Sleep(2 * time.Hour)
+	synctest.Wait()
+	for range 4 { // of which nobody tells
+		w.take(w.cids[w.rng.IntN(len(w.cids))])
+	}
 	time.Sleep(2 * time.Hour)
 	synctest.Wait()
 	w.checkStore()
@@ -325,8 +415,16 @@ func (w *world) checkEnd() {
 			w.t.Errorf("name is %q, want %q", info.Name, pin.Name)
 		}
 	}
+	if told := w.tracker.Conditions(); len(told) > 0 {
+		w.t.Errorf("all is well, and it says %+v", told)
+	}
 	w.node.mu.Lock()
 	defer w.node.mu.Unlock()
+	for key, mode := range want { // INV-PINNED
+		if w.local[key] != api.ModeRecursive && w.local[key] != mode {
+			w.t.Errorf("%x is called pinned %s, and its blocks are not there", key, mode)
+		}
+	}
 	if !maps.Equal(w.node.pins, want) || !maps.Equal(said, want) {
 		w.t.Errorf("wanted %d pins, the node has %d, the tracker says %d", len(want), len(w.node.pins), len(said))
 	}

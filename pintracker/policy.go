@@ -62,7 +62,7 @@ func (p *policy) convergeAway(rec record, now int64) (record, bool) {
 	// Even what was never pinned is unpinned: after a crash the record may be
 	// behind the node.
 	rec.status, rec.since, rec.class, rec.due = api.StatusUnpinQueued, now, classUnpin, now
-	rec.attempts, rec.code, rec.errText, rec.priority = 0, "", "", false
+	rec.attempts, rec.code, rec.errText, rec.priority, rec.reason = 0, "", "", false, ""
 	return rec, true
 }
 
@@ -127,7 +127,15 @@ func pinned(rec record, mode api.PinMode, now int64) record {
 	rec.status, rec.since, rec.mode = api.StatusPinned, now, mode
 	rec.class, rec.due = classNone, 0
 	rec.attempts++
-	rec.code, rec.errText = "", ""
+	rec.code, rec.errText, rec.reason = "", "", ""
+	return rec
+}
+
+// lost is what a pinned record becomes when the node does not have all of it any
+// more: it is fetched again, as far as that is needed.
+func lost(rec record, reason string, now int64) record {
+	rec.status, rec.since, rec.class, rec.due = api.StatusPinQueued, now, classBacklog, now
+	rec.attempts, rec.code, rec.errText, rec.priority, rec.reason = 0, "", "", false, reason
 	return rec
 }
 

@@ -39,6 +39,7 @@ type record struct {
 	bytes     uint64
 	lastBlock int64 // Unix nanoseconds; 0: none came
 	priority  bool
+	reason    string // why it is not pinned any more; "": it never was, or is
 }
 
 // The numbers of a record's fields on disk. They are only ever added.
@@ -57,6 +58,7 @@ const (
 	fieldBytes
 	fieldLastBlock
 	fieldPriority
+	fieldReason
 )
 
 // encode writes a record as a protobuf message; zero fields take no space.
@@ -87,6 +89,7 @@ func (r *record) encode(to []byte) []byte {
 	number(fieldBytes, r.bytes)
 	number(fieldLastBlock, uint64(r.lastBlock))
 	number(fieldPriority, protowire.EncodeBool(r.priority))
+	text(fieldReason, r.reason)
 	return to
 }
 
@@ -160,13 +163,40 @@ func (r *record) setText(field protowire.Number, v []byte) {
 		r.code = api.Code(v)
 	case fieldErrText:
 		r.errText = string(v)
+	case fieldReason:
+		r.reason = string(v)
 	}
+}
+
+// trouble is what is wrong with a pin, in words; "": nothing.
+func (r *record) trouble() string {
+	if r.reason == "" || r.errText == "" {
+		return r.reason + r.errText
+	}
+	return r.reason + "; " + r.errText
+}
+
+// A record can be of kinds that are counted beside its status.
+const (
+	kindLost     = iota // was pinned, and the node has lost some of it
+	kindUnmended        // lost, and an attempt to fetch it again has failed
+	kindUnusable        // can never be pinned as it is
+	kinds
+)
+
+// isOf says of which kinds a record is.
+func (r *record) isOf() (is [kinds]bool) {
+	failed := r.status == api.StatusPinError
+	is[kindLost] = r.reason != ""
+	is[kindUnmended] = r.reason != "" && failed
+	is[kindUnusable] = failed && r.code == api.CodeInvalid
+	return is
 }
 
 // info shows a record to a user.
 func (r *record) info(c api.Cid, self peer.ID) api.PinInfo {
 	info := api.PinInfo{Cid: c, Name: r.name, Peer: self, PinInfoShort: api.PinInfoShort{
-		Status: r.status, Timestamp: time.Unix(0, r.since).UTC(), Error: r.errText,
+		Status: r.status, Timestamp: time.Unix(0, r.since).UTC(), Error: r.trouble(),
 		ErrorCode: r.code, AttemptCount: int(r.attempts), PriorityPin: r.priority, Blocks: r.blocks, Bytes: r.bytes,
 	}}
 	if r.status.Match(api.StatusError) && r.class != classNone {

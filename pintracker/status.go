@@ -1,11 +1,13 @@
 package pintracker
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"math/bits"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
@@ -37,11 +39,22 @@ func (t *Tracker) status(key string) (api.PinInfo, bool, error) {
 	if !known && !wanted {
 		return api.PinInfo{}, false, nil
 	}
-	if t.ops[key] == nil {
+	if err := t.sure(rec); err != nil {
+		return api.PinInfo{}, false, err
+	}
+	if t.ops[key] == nil && !(known && t.behind()) {
 		rec, _ = t.policy.converge(rec, known, pin, wanted, t.clock.tick())
 	}
 	info, err := t.show(entry{cid: key, rec: rec})
 	return info, err == nil, err
+}
+
+// behind says that the pinset is not as far as this tracker has seen it, as
+// after a crash: what it asks for is not known then.
+func (t *Tracker) behind() bool {
+	t.store.counting.Lock()
+	defer t.store.counting.Unlock()
+	return t.source.Applied() < t.store.index
 }
 
 // show turns a record into what a user sees, with the progress of a fetch
@@ -104,6 +117,9 @@ func (t *Tracker) pageOf(filter api.TrackerStatus, after *string, limit int) ([]
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range page {
+		if err := t.sure(e.rec); err != nil {
+			return nil, err
+		}
 		info, err := t.show(e)
 		if err != nil {
 			return nil, err
@@ -140,12 +156,38 @@ func (t *Tracker) named(query api.StatusQuery, after string) func() ([]api.PinIn
 }
 
 // Recover makes a CID that failed due now, before others, as if it had not
-// failed before. It is false when there was nothing to recover.
+// failed before. One that is pinned is looked at, block by block, and queued if
+// something is missing; what takes longer than a moment is looked at beside. It
+// is false when there was nothing to recover.
 func (t *Tracker) Recover(c cid.Cid) (bool, error) {
 	key := c.KeyString()
 	if err := t.look([]cid.Cid{c}, 0); err != nil {
 		return false, err
 	}
+	rec, _, err := t.store.get(key)
+	if err != nil {
+		return false, err
+	}
+	if rec.status == api.StatusPinned {
+		return t.recoverPinned(key)
+	}
+	return t.recoverFailed(key)
+}
+
+func (t *Tracker) recoverPinned(key string) (bool, error) {
+	q := t.askNow(key)
+	timer := time.NewTimer(recoverFor)
+	defer timer.Stop()
+	select {
+	case <-q.done:
+	case <-timer.C:
+		return false, nil
+	}
+	rec, _, err := t.store.get(key)
+	return rec.reason != "", errors.Join(q.err, err)
+}
+
+func (t *Tracker) recoverFailed(key string) (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	rec, known, err := t.store.get(key)
@@ -182,9 +224,10 @@ func due(rec record, now int64) record {
 }
 
 // RecoverAll makes everything that failed due now, and returns each as it
-// stands then. It recovers only as far as the caller reads on, and a little more.
+// stands then; all that is pinned is looked at soon. It recovers only as far as the caller reads on, and a little more.
 func (t *Tracker) RecoverAll() iter.Seq2[api.PinInfo, error] {
 	return func(yield func(api.PinInfo, error) bool) {
+		t.lookAtAll()
 		for after := ""; ; {
 			infos, err := t.recoverPage(&after)
 			if err != nil {

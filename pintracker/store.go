@@ -21,9 +21,11 @@ import (
 // The layout of the store. CIDs are in their bytes, so that all orders are the
 // pinset's; times and numbers are big-endian.
 //
-//	m counts            number of records by status, 32 × uint64
+//	m counts            number of records by status, 32 × uint64, then by kind
 //	m index             the last index of the source that was looked at, uint64
+//	m repository        the ID of the node's repository that the records speak of
 //	m version           version of this layout, uint64
+//	m walk              how far the slow walk has got: see walkState
 //	q <class> <due> CID what waits, in the order in which it is taken
 //	r CID               the record
 //	s <status> CID      index by status
@@ -40,6 +42,8 @@ var (
 	keyCounts  = []byte("mcounts")
 	keyIndex   = []byte("mindex")
 	keyVersion = []byte("mversion")
+	keyRepo    = []byte("mrepository")
+	keyWalk    = []byte("mwalk")
 )
 
 // store keeps the records. Writers must hold Tracker.mu, so that a record is
@@ -69,6 +73,7 @@ type store struct {
 
 	counting sync.Mutex
 	counts   [statusBits]uint64
+	kinds    [kinds]uint64
 	index    uint64
 }
 
@@ -130,7 +135,59 @@ func (s *store) load() error {
 	for i := 0; i < statusBits && len(data) >= 8*(i+1); i++ {
 		s.counts[i] = binary.BigEndian.Uint64(data[8*i:])
 	}
-	return closer.Close()
+	whole := len(data) >= 8*(statusBits+kinds)
+	for i := 0; i < kinds && whole; i++ {
+		s.kinds[i] = binary.BigEndian.Uint64(data[8*(statusBits+i):])
+	}
+	if err := closer.Close(); err != nil || whole {
+		return err
+	}
+	return s.recount()
+}
+
+// recount counts the kinds of the records of a release that did not.
+func (s *store) recount() (err error) {
+	it, err := s.scan([]byte{prefixRecord}, nil, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for ok := it.First(); ok; ok = it.Next() {
+		rec, err := decodeRecord(it.Value())
+		if err != nil {
+			return err
+		}
+		for i, is := range rec.isOf() {
+			if is {
+				s.kinds[i]++
+			}
+		}
+	}
+	return it.Error()
+}
+
+// text reads a key's value; "": there is none.
+func (s *store) text(key []byte) (text string, err error) {
+	err = s.use(func() error {
+		data, closer, err := s.db.Get(key)
+		if errors.Is(err, pebble.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read %q: %w", key, err)
+		}
+		text = string(data)
+		return closer.Close()
+	})
+	return text, err
+}
+
+// setText writes a key behind all that was written before.
+func (s *store) setText(key []byte, text string, how *pebble.WriteOptions) error {
+	if err := s.change(func() error { return s.db.Set(key, []byte(text), how) }); err != nil {
+		return fmt.Errorf("write %q: %w", key, err)
+	}
+	return nil
 }
 
 func (s *store) number(key []byte) (uint64, error) {

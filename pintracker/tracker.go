@@ -38,6 +38,23 @@ type Node interface {
 	Pin(ctx context.Context, pins []api.Pin) error
 	// Unpin has let go of all of them; what was not pinned counts as such.
 	Unpin(ctx context.Context, cids []cid.Cid) error
+	Repository
+}
+
+// Repository is where the node keeps what it has. It can be lost, exchanged or
+// damaged behind the tracker's back.
+type Repository interface {
+	// RepoID names it: an emptied or another one has another name.
+	RepoID(ctx context.Context) (string, error)
+	// Kept says which of these the node has pinned, in their order.
+	Kept(ctx context.Context, cids []cid.Cid) ([]bool, error)
+	// Check returns the first block of a pin that is not there, or the undefined
+	// CID. pace is told how many blocks were looked at, and may wait.
+	Check(ctx context.Context, pin api.Pin, pace func(ctx context.Context, blocks int) error) (missing cid.Cid, err error)
+	// Damaged are the blocks whose bytes were found to be wrong; Check calls
+	// them missing. DamageFound receives when there are more of them.
+	Damaged() []cid.Cid
+	DamageFound() <-chan struct{}
 }
 
 // Holders says who surely or likely has the blocks of a pin.
@@ -58,21 +75,32 @@ type Config struct {
 	DeadAfter  int           // after so many failures a pin is retried only every DeadDelay; 12
 	DeadDelay  time.Duration // 6 h
 	CacheBytes int64         // of the status store; 16 MiB
+	WalkPace   int           // blocks in a second that the slow walk looks at; 50
+	WalkEvery  time.Duration // from the beginning of one walk to that of the next, if it is done by then; 3 days
 	Rand       *rand.Rand    // for jitter; nil: seeded by the system. Used by this tracker alone
 }
 
 // What is not worth a knob.
 const (
-	batchSize  = 500                  // pins in one call of Node.Pin or Node.Unpin
-	maxFetched = 4 * batchSize        // pins that are fetched and wait for Node.Pin
-	parkAfter  = 3 * time.Second      // without a block for so long, a fetch takes no worker
-	parkedPer  = 8                    // parked fetches per worker
-	youngPin   = 24 * time.Hour       // pins younger than this go before a backlog
-	spacePause = 30 * time.Second     // no new fetches after the disk was full
-	breath     = time.Millisecond / 2 // between rounds, so that a round has something to batch
-	handOver   = 10 * time.Second     // between two questions whether a pin that moved may be dropped
-	askAtOnce  = 32                   // such questions at a time
-	stopGrace  = 10 * time.Second     // Node.Pin and Node.Unpin may finish when the tracker stops
+	batchSize   = 500                  // pins in one call of Node.Pin or Node.Unpin
+	maxFetched  = 4 * batchSize        // pins that are fetched and wait for Node.Pin
+	parkAfter   = 3 * time.Second      // without a block for so long, a fetch takes no worker
+	parkedPer   = 8                    // parked fetches per worker
+	youngPin    = 24 * time.Hour       // pins younger than this go before a backlog
+	spacePause  = 30 * time.Second     // no new fetches after the disk was full
+	breath      = time.Millisecond / 2 // between rounds, so that a round has something to batch
+	handOver    = 10 * time.Second     // between two questions whether a pin that moved may be dropped
+	askAtOnce   = 32                   // such questions at a time
+	stopGrace   = 10 * time.Second     // Node.Pin and Node.Unpin may finish when the tracker stops
+	surveyTime  = 2 * time.Second      // of looking for the node's pins before anything is said of them
+	lookAgain   = 10 * time.Second     // after the repository could not be asked
+	maxAsked    = 1 << 14              // pins that were pinned again and wait for a look; more make it a walk
+	askedPace   = 1000                 // blocks in a second for those
+	damagePace  = 5000                 // blocks in a second when damage was found
+	damageGrace = time.Second          // for the pins that were found at once to be mended, before all are looked at
+	damageWait  = time.Hour            // until the next walk while there is damage that nobody mends
+	recoverFor  = 2 * time.Second      // Recover waits so long for what is found
+	walkNoted   = time.Minute          // how much of the slow walk a crash may repeat
 )
 
 // Events are told what happened. Each may be nil; they are called from the
@@ -112,7 +140,10 @@ type Tracker struct {
 	clock   clock
 	store   *store
 
-	wakeFetch, wakeCommit, wakeUnpin, wakeDiff chan struct{}
+	wakeFetch, wakeCommit, wakeUnpin, wakeDiff, wakeAsked, wakeHurry chan struct{}
+
+	known      chan struct{} // closed when the records are about this repository
+	recognized sync.Once     // closes it
 
 	mu      sync.Mutex // held while a record is read and written
 	policy  policy
@@ -125,6 +156,8 @@ type Tracker struct {
 	queues  [classes]queue
 	looked  []api.Pin // up to chunk of them, kept for their memory
 	queued  uint64    // what Events.QueueChanged was last told
+	looks   asked
+	hurry   bool // all pins are to be looked at soon
 }
 
 // New opens the status store. Close must be called in the end, after Run returned.
@@ -139,6 +172,8 @@ func New(cfg Config, deps Deps) (*Tracker, error) {
 	setDefault(&cfg.DeadAfter, 12)
 	setDefault(&cfg.DeadDelay, 6*time.Hour)
 	setDefault(&cfg.CacheBytes, 16<<20)
+	setDefault(&cfg.WalkPace, 50)
+	setDefault(&cfg.WalkEvery, 72*time.Hour)
 	if cfg.Rand == nil {
 		cfg.Rand = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	}
@@ -166,6 +201,7 @@ func New(cfg Config, deps Deps) (*Tracker, error) {
 		logger: deps.Logger, events: deps.Events, clock: clock{wall: deps.Wall}, store: store,
 		wakeFetch: make(chan struct{}, 1), wakeCommit: make(chan struct{}, 1),
 		wakeUnpin: make(chan struct{}, 1), wakeDiff: make(chan struct{}, 1),
+		wakeAsked: make(chan struct{}, 1), wakeHurry: make(chan struct{}, 1), known: make(chan struct{}),
 		policy: policy{retryMin: cfg.RetryMin, retryMax: cfg.RetryMax, deadDelay: cfg.DeadDelay,
 			deadAfter: uint64(cfg.DeadAfter), young: youngPin, rand: cfg.Rand},
 		ops: make(map[string]*op),
@@ -192,6 +228,10 @@ func (t *Tracker) Run(ctx context.Context) error {
 	if err := t.reset(); err != nil {
 		return err
 	}
+	rest, err := t.recognize(ctx)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
 	index, err := t.catchUp(ctx)
 	if err != nil || ctx.Err() != nil {
 		return err
@@ -203,6 +243,10 @@ func (t *Tracker) Run(ctx context.Context) error {
 	g.Go(func() error { return t.fetchAll(gctx) })
 	g.Go(func() error { return t.commitAll(gctx) })
 	g.Go(func() error { return t.unpinAll(gctx) })
+	g.Go(func() error { return t.surveyRest(gctx, rest) })
+	g.Go(func() error { return t.checkAsked(gctx) })
+	g.Go(func() error { return t.hurriedWalks(gctx) })
+	g.Go(func() error { return t.slowWalks(gctx) })
 	err = g.Wait()
 	if stopped := t.stop(); err == nil {
 		err = stopped

@@ -139,7 +139,8 @@ func (d *Daemon) serve(ctx context.Context, fronts, inner *stages) error {
 	for _, part := range []struct {
 		stage string
 		ready <-chan struct{}
-	}{{"raft reads its log", d.log.Ready()}, {"the IPFS node opens its repository", d.node.Ready()}} {
+	}{{"raft reads its log", d.log.Ready()}, {"the IPFS node opens its repository", d.node.Ready()},
+		{"the tracker looks whether the repository is still its own", d.tracker.Recognized()}} {
 		d.enter(part.stage)
 		select {
 		case <-part.ready:
@@ -319,8 +320,12 @@ func (d *Daemon) openLog(s *stages) error {
 
 func (d *Daemon) openTracker(s *stages) error {
 	declines := make(chan api.DeclineRequest, 64)
+	c := pintracker.Config{Self: d.ID(), Workers: d.opts.Config.ConcurrentPins}
+	if d.seams.TrackerPace != nil {
+		d.seams.TrackerPace(&c)
+	}
 	var err error
-	d.tracker, err = pintracker.New(pintracker.Config{Self: d.ID(), Workers: d.opts.Config.ConcurrentPins},
+	d.tracker, err = pintracker.New(c,
 		pintracker.Deps{Source: d.state, Node: d.node, Holders: d.holders, FS: d.seams.FS,
 			Released: func(ctx context.Context, pin api.Pin) bool { return d.cluster.Released(ctx, pin) },
 			Dir:      filepath.Join(d.opts.Dir, "tracker"), Logger: d.logger.With("part", "tracker"), Wall: d.seams.Wall,
@@ -328,6 +333,7 @@ func (d *Daemon) openTracker(s *stages) error {
 	if err != nil {
 		return err
 	}
+	d.tell = append(d.tell, d.tracker.Conditions)
 	s.atStop("tracker store", d.tracker.Close)
 	s.start("declines", func(ctx context.Context) error { return d.sendDeclines(ctx, declines) })
 	return nil

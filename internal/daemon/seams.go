@@ -19,6 +19,7 @@ import (
 	"holdfast/consensus"
 	"holdfast/consensus/libp2ptransport"
 	"holdfast/node"
+	"holdfast/pintracker"
 	"holdfast/rpc"
 	"holdfast/state"
 )
@@ -43,11 +44,12 @@ type Node interface {
 	GC(ctx context.Context, emit func(api.RepoGCKey)) error
 	RPC() http.Handler
 	Gateway() http.Handler
-	// RepoID, Damaged and DamageFound tell what the repository has lost.
+	// RepoID, Kept, Check, Damaged and DamageFound tell what the repository has lost.
 	RepoID(ctx context.Context) (string, error)
+	Kept(ctx context.Context, cids []cid.Cid) ([]bool, error)
+	Check(ctx context.Context, pin api.Pin, pace func(ctx context.Context, blocks int) error) (missing cid.Cid, err error)
 	Damaged() []cid.Cid
 	DamageFound() <-chan struct{}
-	Complete(ctx context.Context, pin api.Pin) (complete bool, missing cid.Cid, err error)
 	Conditions() []api.Condition
 }
 
@@ -69,6 +71,9 @@ type Seams struct {
 	// Pace changes how often the log is compacted and the like; nil: the
 	// defaults. Simulation makes snapshots frequent.
 	Pace func(*consensus.Config)
+	// TrackerPace changes how fast the tracker looks at what is pinned; nil: the
+	// defaults.
+	TrackerPace func(*pintracker.Config)
 	// RPC serves this peer's services to the others and returns the way to them.
 	RPC  func(services rpc.Services, isMember func(peer.ID) bool) (rpc.Transport, error)
 	Node func(wanted func(keep func(api.Pin) bool) error) (Node, error)

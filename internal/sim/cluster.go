@@ -26,6 +26,7 @@ import (
 	"holdfast/consensus"
 	"holdfast/internal/daemon"
 	"holdfast/node/fake"
+	"holdfast/pintracker"
 	"holdfast/rpc"
 )
 
@@ -35,6 +36,8 @@ type Options struct {
 	Seed      uint64
 	Configure func(*config.Config)    // of every peer; nil: as below
 	Pace      func(*consensus.Config) // of every peer's log; nil: the defaults
+	// TrackerPace is of every peer's tracker; nil: the defaults.
+	TrackerPace func(*pintracker.Config)
 }
 
 // Cluster is some peers, their network, and an IPFS node outside that has all

@@ -134,6 +134,7 @@ func (p *Peer) seams(inc *incarnation, fs vfs.FS) daemon.Seams {
 	return daemon.Seams{
 		FS:             fs,
 		Pace:           p.cluster.options.Pace,
+		TrackerPace:    p.cluster.options.TrackerPace,
 		CommandVersion: p.knows,
 		Agreement: func(allowed func(peer.ID) bool) (daemon.Agreement, error) {
 			inc.raft.allowed.Store(&allowed)
