@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"sync/atomic"
 
 	"holdfast/api"
 )
@@ -20,43 +19,70 @@ const exposed = "X-Stream-Output, X-Chunked-Output, X-Content-Length"
 type value interface{ text() string }
 
 // answer frames outputs as Kubo does. It is used by one goroutine at a time.
+//
+// What was not asked for as a stream waits until the command has succeeded, so
+// an error has its status; a long list goes when it is too long to wait. What
+// was asked for as a stream goes at once. Neither ever waits for the client
+// while there is an upload: one that sends everything before it reads would
+// wait for us.
 type answer struct {
-	w       http.ResponseWriter
+	w       *outlet
 	text    bool // encoding=text
-	body    *watched
-	started bool
+	stream  bool // the client asked for outputs as they come
+	started bool // the head is set
+	queue   *queue
+	out     io.Writer     // where outputs go: the queue, or the client
+	sent    chan struct{} // closed when the queue has gone; nil: nothing goes yet
 }
 
-// emit sends one of several outputs, at once.
-func (a *answer) emit(v value) error {
-	if err := a.add(v); err != nil {
-		return err
-	}
-	_ = http.NewResponseController(a.w).Flush() // a recorder cannot flush
-	return nil
-}
+// maxHeld is how much of a list waits for its end, where there is no upload.
+const maxHeld = 8 << 20
 
-// add writes one of many outputs, which leave when there are enough of them.
+// emit sends one of several outputs.
+func (a *answer) emit(v value) error { return a.add(v) }
+
+// add writes one of many outputs.
 func (a *answer) add(v value) error {
 	a.begin(true)
 	return a.encode(v)
 }
 
-// once sends the only output.
+// once writes the only output.
 func (a *answer) once(v value) error {
 	a.begin(false)
 	return a.encode(v)
 }
 
 func (a *answer) encode(v value) error {
+	var err error
 	if a.text {
-		_, err := io.WriteString(a.w, v.text())
+		_, err = io.WriteString(a.out, v.text())
+	} else {
+		err = json.NewEncoder(a.out).Encode(v)
+	}
+	if err != nil || a.sent != nil {
 		return err
 	}
-	return json.NewEncoder(a.w).Encode(v)
+	if a.out != a.queue {
+		return a.flush()
+	}
+	if a.stream || a.out == a.queue && !a.uploading() && a.queue.size() > maxHeld {
+		return a.release()
+	}
+	return nil
 }
 
-// begin sends the headers of a success.
+// piece writes a part of the only output.
+func (a *answer) piece(text string) error {
+	if _, err := io.WriteString(a.out, text); err != nil || a.out != a.queue || a.queue.size() <= maxHeld {
+		return err
+	}
+	return a.release()
+}
+
+func (a *answer) uploading() bool { return a.w.body != nil && !a.w.body.ended.Load() }
+
+// begin sets the headers of a success.
 func (a *answer) begin(chunked bool) {
 	if a.started {
 		return
@@ -65,7 +91,65 @@ func (a *answer) begin(chunked bool) {
 	if chunked {
 		a.w.Header().Set("X-Chunked-Output", "1")
 	}
+	a.queue = newQueue()
+	a.out = a.queue
+}
+
+// release lets outputs go: directly, or during an upload by a goroutine, which
+// finish and fail wait for.
+func (a *answer) release() error {
+	if a.out != a.queue {
+		return a.flush()
+	}
 	a.w.WriteHeader(http.StatusOK)
+	if a.uploading() {
+		a.sent = make(chan struct{})
+		go a.send()
+		return nil
+	}
+	a.queue.end()
+	a.out = a.w
+	defer a.queue.close()
+	if _, err := io.Copy(a.w, a.queue); err != nil {
+		return err
+	}
+	return a.flush()
+}
+
+func (a *answer) flush() error {
+	if a.stream {
+		a.w.Flush()
+	}
+	return nil
+}
+
+// send writes what is in the queue, until its end. When the client has gone,
+// the request's context ends and the command with it.
+func (a *answer) send() {
+	defer close(a.sent)
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := a.queue.Read(buf)
+		if err != nil {
+			return
+		}
+		if _, err := a.w.Write(buf[:n]); err != nil {
+			_, _ = io.Copy(io.Discard, a.queue)
+			return
+		}
+		if a.queue.empty() {
+			a.w.Flush()
+		}
+	}
+}
+
+// settle waits until all outputs that go have gone.
+func (a *answer) settle() {
+	if a.sent != nil {
+		a.queue.end()
+		<-a.sent
+		a.queue.close()
+	}
 }
 
 func (a *answer) headers() {
@@ -79,15 +163,19 @@ func (a *answer) headers() {
 	} else {
 		h.Set("Content-Type", "application/json")
 	}
-	if a.body != nil && !a.body.ended.Load() {
-		// The server would read the rest of the upload before it lets the first
-		// output go; it does not when the connection is to close.
-		h.Set("Connection", "close")
-	}
 }
 
 // finish ends a command that succeeded.
-func (a *answer) finish() { a.begin(true) }
+func (a *answer) finish() {
+	a.begin(true)
+	if a.sent == nil && a.out == a.queue {
+		a.w.WriteHeader(http.StatusOK)
+		a.queue.end()
+		_, _ = io.Copy(a.w, a.queue) // nobody is left to tell
+		a.queue.close()
+	}
+	a.settle()
+}
 
 // failure is the JSON of an error.
 type failure struct {
@@ -102,13 +190,19 @@ const (
 	codeClient = 1 // the request cannot succeed as it is
 )
 
-// fail tells of an error: as the answer, or after outputs as a trailer.
+// fail tells of an error: as the answer, or when outputs have gone as what cuts
+// the answer off (see outlet.end).
 func (a *answer) fail(err error) {
-	if a.started {
+	a.settle()
+	if a.w.status != 0 {
 		a.w.Header().Set(streamError, err.Error())
 		return
 	}
+	if a.queue != nil {
+		a.queue.close()
+	}
 	a.headers()
+	a.w.Header().Del("X-Chunked-Output")
 	f := failure{Message: err.Error(), Code: codeNormal, Type: "error"}
 	status := http.StatusInternalServerError
 	if api.CodeOf(err) == api.CodeUnsupported {
@@ -120,28 +214,4 @@ func (a *answer) fail(err error) {
 		return
 	}
 	_ = json.NewEncoder(a.w).Encode(f)
-}
-
-// watched is a request body that knows whether it was read to its end.
-type watched struct {
-	io.ReadCloser
-	ended atomic.Bool
-}
-
-// watch replaces the body of a request; nil when there is none.
-func watch(r *http.Request) *watched {
-	if r.Body == nil || r.Body == http.NoBody {
-		return nil
-	}
-	body := &watched{ReadCloser: r.Body}
-	r.Body = body
-	return body
-}
-
-func (b *watched) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
-		b.ended.Store(true)
-	}
-	return n, err
 }

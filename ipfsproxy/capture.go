@@ -2,6 +2,7 @@ package ipfsproxy
 
 import (
 	"bytes"
+	"maps"
 	"net/http"
 
 	"holdfast/api"
@@ -38,17 +39,10 @@ func (c *capture) Write(p []byte) (int, error) {
 	return c.body.Write(p)
 }
 
-// relay sends what was kept.
+// relay sends what was kept, which is no failure after outputs.
 func (c *capture) relay(w http.ResponseWriter) {
-	for name, values := range c.header {
-		if name != streamError {
-			w.Header()[name] = values
-		}
-	}
+	maps.Copy(w.Header(), c.header)
 	c.WriteHeader(http.StatusOK)
 	w.WriteHeader(c.status)
 	_, _ = w.Write(c.body.Bytes()) // nobody is left to tell
-	if text := c.header.Get(streamError); text != "" {
-		w.Header().Set(streamError, text)
-	}
 }

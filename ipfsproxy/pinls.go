@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"holdfast/api"
@@ -102,6 +101,7 @@ func (p *proxy) listArgs(ctx context.Context, args []string, l listing, emit fun
 		}
 		found = append(found, c)
 	}
+	var pins []api.Pin
 	for i, c := range found {
 		pin, err := p.deps.Service.Allocation(ctx, c)
 		if errors.Is(err, api.ErrNotFound) || err == nil && !l.wants(pin) {
@@ -110,6 +110,9 @@ func (p *proxy) listArgs(ctx context.Context, args []string, l listing, emit fun
 		if err != nil {
 			return err
 		}
+		pins = append(pins, pin)
+	}
+	for _, pin := range pins {
 		if err := emit(l.show(pin)); err != nil {
 			return err
 		}
@@ -155,8 +158,7 @@ func (k *keyed) add(pin listed) error {
 		before = `{"Keys":{`
 	}
 	k.count++
-	_, err = fmt.Fprintf(k.answer.w, `%s%q:%s`, before, pin.Cid, entry)
-	return err
+	return k.answer.piece(fmt.Sprintf(`%s%q:%s`, before, pin.Cid, entry))
 }
 
 func (k *keyed) end() error {
@@ -168,6 +170,5 @@ func (k *keyed) end() error {
 	if k.count == 0 {
 		end = "{}\n"
 	}
-	_, err := io.WriteString(k.answer.w, end)
-	return err
+	return k.answer.piece(end)
 }

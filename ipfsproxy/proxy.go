@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"holdfast/api"
+	"holdfast/internal/drain"
 	"holdfast/internal/kuborpc"
 )
 
@@ -76,7 +77,7 @@ func New(deps Deps, config Config) http.Handler {
 	if deps.Lease == nil {
 		deps.Lease = func(context.Context) (func(), error) { return func() {}, nil }
 	}
-	return &proxy{deps: deps, self: config.Self, verdict: make(map[visitor]verdict)}
+	return drain.Handler(&proxy{deps: deps, self: config.Self, verdict: make(map[visitor]verdict)})
 }
 
 // route is one command that the cluster answers.
@@ -109,31 +110,28 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	if r.Method != http.MethodPost {
-		p.deps.Node.ServeHTTP(w, kuborpc.Harmless(r))
-		return
-	}
+	out := newOutlet(w, r)
 	call, ok := kuborpc.Resolve(r)
 	found, routed := routes[call.Name]
 	switch {
-	case !ok:
-		kuborpc.NotFound(w)
-	case call.By == kuborpc.Node:
-		p.deps.Node.ServeHTTP(w, call.Request(r))
-	case call.By == kuborpc.Cluster && routed:
-		p.answer(w, call.Request(r), call.Name, found)
+	case r.Method != http.MethodPost:
+		p.deps.Node.ServeHTTP(out, kuborpc.Harmless(r))
+	case ok && call.By == kuborpc.Node:
+		p.deps.Node.ServeHTTP(out, call.Request(r))
+	case ok && call.By == kuborpc.Cluster && routed:
+		p.answer(out, call.Request(r), call.Name, found)
 	default:
-		call.Refuse(w)
+		out.refuse(call, ok)
 	}
+	out.end()
 }
 
 // answer runs a command of the cluster's.
-func (p *proxy) answer(w http.ResponseWriter, r *http.Request, command string, found route) {
+func (p *proxy) answer(w *outlet, r *http.Request, command string, found route) {
 	later, admitted := p.admit(w, r)
 	if !admitted {
 		return
 	}
-	body := watch(r)
 	c, err := parse(r, found)
 	if err != nil {
 		// Kubo answers in plain text until it knows which command it runs.
@@ -147,7 +145,7 @@ func (p *proxy) answer(w http.ResponseWriter, r *http.Request, command string, f
 	}
 	ctx, cancel := c.deadline(r.Context())
 	defer cancel()
-	a := &answer{w: w, text: c.text("encoding") == "text", body: body}
+	a := &answer{w: w, text: c.text("encoding") == "text", stream: c.on("stream", false) || c.on("progress", false) || c.on("stream-errors", false)}
 	if err := found.run(p, ctx, c, a); err != nil {
 		p.deps.Logger.Debug("a proxied command failed", "command", command, "error", err)
 		a.fail(err)

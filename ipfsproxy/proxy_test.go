@@ -351,7 +351,7 @@ func TestAddFails(t *testing.T) {
 	t.Run("after an output", func(t *testing.T) {
 		s := newSetup(t)
 		s.adder.out, s.adder.err = []api.AddedOutput{{Name: "f", Bytes: 5}}, full
-		if got := s.upload(t, "/api/v0/add"); got.status != 200 || got.body != `{"Name":"f","Bytes":5}`+"\n" || got.trailer.Get(streamError) != "the disk is full" {
+		if got := s.upload(t, "/api/v0/add"); got.status != 500 || got.body != `{"Message":"the disk is full","Code":0,"Type":"error"}`+"\n" {
 			t.Errorf("%s", got)
 		}
 	})
@@ -397,7 +397,7 @@ func TestPut(t *testing.T) {
 			answer(w, r)
 			w.Header().Set(streamError, "it broke")
 		}
-		if got := s.upload(t, "/api/v0/dag/put?pin"); got.trailer.Get(streamError) != "it broke" || len(s.cluster.requests) != 0 {
+		if got := s.upload(t, "/api/v0/dag/put?pin"); got.status != 500 || !strings.Contains(got.body, "it broke") || len(s.cluster.requests) != 0 {
 			t.Errorf("%s", got)
 		}
 	})
@@ -436,11 +436,12 @@ func TestRepo(t *testing.T) {
 	}
 	s.cluster.gc = api.GlobalRepoGC{PeerMap: map[string]api.RepoGC{"a": {Keys: []api.RepoGCKey{{Key: c}, {Error: "bad block"}}}, "b": {Error: "down"}}}
 	key := `{"Key":{"/":"` + emptyDir + `"}}` + "\n"
-	if got := s.post(t, "/api/v0/repo/gc"); got.body != key || !strings.Contains(got.trailer.Get(streamError), "bad block") || !strings.Contains(got.trailer.Get(streamError), "down") {
+	if got := s.post(t, "/api/v0/repo/gc"); got.status != 500 || !strings.Contains(got.body, "bad block") || !strings.Contains(got.body, "down") {
 		t.Errorf("%s", got)
 	}
-	if got := s.post(t, "/api/v0/repo/gc?stream-errors=true"); !strings.HasPrefix(got.body, key+`{"Key":null,"Error":"peer a: bad block"}`) || got.trailer.Get(streamError) == "" {
-		t.Errorf("%s", got)
+	got, err := raw(t, s.server, "POST /api/v0/repo/gc?stream-errors=true HTTP/1.1\r\nHost: x\r\n\r\n")
+	if !strings.HasPrefix(got, key+`{"Key":null,"Error":"peer a: bad block"}`) || !strings.HasSuffix(got, `"Type":"error"}`+"\n") || err == nil {
+		t.Errorf("%s, %v", got, err)
 	}
 }
 
@@ -448,10 +449,12 @@ func TestListingBreaks(t *testing.T) {
 	s := newSetup(t)
 	s.post(t, "/api/v0/pin/add?arg="+emptyDir)
 	s.cluster.broken = api.Errorf(api.CodeUnavailable, "lost")
-	for _, query := range []string{"", "?stream=true"} {
-		if got := s.post(t, "/api/v0/pin/ls"+query); got.status != 200 || got.trailer.Get(streamError) != "lost" {
-			t.Errorf("%s", got)
-		}
+	if got := s.post(t, "/api/v0/pin/ls"); got.status != 500 || !strings.Contains(got.body, "lost") {
+		t.Errorf("%s", got)
+	}
+	got, err := raw(t, s.server, "POST /api/v0/pin/ls?stream=true HTTP/1.1\r\nHost: x\r\n\r\n")
+	if !strings.Contains(got, emptyDir) || !strings.Contains(got, `"Message":"lost"`) || err == nil {
+		t.Errorf("%s, %v", got, err)
 	}
 }
 

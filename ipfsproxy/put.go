@@ -43,7 +43,10 @@ func (p *proxy) put(ctx context.Context, c *call, a *answer) error {
 	kept := newCapture(maxPutAnswer)
 	p.deps.Node.ServeHTTP(kept, r)
 	kept.WriteHeader(http.StatusOK) // what a handler means that says nothing
-	if kept.status == http.StatusOK && kept.header.Get(streamError) == "" {
+	if text := kept.header.Get(streamError); text != "" {
+		return errors.New(text)
+	}
+	if kept.status == http.StatusOK {
 		roots, err := putCids(kept.body.Bytes())
 		if err != nil {
 			return err
