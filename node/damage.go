@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -44,6 +45,7 @@ const (
 type damage struct {
 	store   ds.Datastore  // of the records
 	changed chan struct{} // has room for one
+	logger  *slog.Logger
 	// online says whether another node is connected, who could have the block.
 	online atomic.Pointer[func() bool]
 
@@ -51,8 +53,6 @@ type damage struct {
 
 	mu      sync.Mutex
 	reasons map[ds.Key]string // by the block's key in the store
-	fresh   []ds.Key          // found, and the caches above the store do not know it
-	wake    chan struct{}     // there are fresh ones; has room for one
 	more    bool              // there were more than damageLimit
 	failed  error             // of the last read that failed otherwise
 	at      time.Time         // when
@@ -86,8 +86,8 @@ func isMissing(err error) bool {
 }
 
 // openDamage reads what earlier runs found.
-func openDamage(ctx context.Context, store ds.Datastore, changed chan struct{}) (*damage, error) {
-	d := &damage{store: store, changed: changed, reasons: map[ds.Key]string{}, wake: make(chan struct{}, 1)}
+func openDamage(ctx context.Context, store ds.Datastore, changed chan struct{}, logger *slog.Logger) (*damage, error) {
+	d := &damage{store: store, changed: changed, logger: logger, reasons: map[ds.Key]string{}}
 	offline := func() bool { return false }
 	d.online.Store(&offline)
 	found, err := store.Query(ctx, query.Query{Prefix: damagedPrefix.String()})
@@ -185,10 +185,9 @@ func (d *damage) add(ctx context.Context, block ds.Key, why string) error {
 		return d.errorOf(block, why)
 	}
 	d.reasons[block] = why
-	d.fresh = append(d.fresh, block)
 	d.count.Store(int64(len(d.reasons)))
-	signal(d.wake)
 	signal(d.changed)
+	d.logger.Error("a block is damaged on the disk; it counts as missing until it was fetched again", "key", block, "why", why)
 	// The reader's end must not keep it from being written.
 	if err := writeSynced(context.WithoutCancel(ctx), d.store, recordOf(block), []byte(why)); err != nil {
 		return errors.Join(d.errorOf(block, why), fmt.Errorf("remember damaged block: %w", err))
@@ -238,46 +237,6 @@ func cidOfBlock(block ds.Key) (cid.Cid, bool) {
 		return cid.Undef, false
 	}
 	return cid.NewCidV1(cid.Raw, hash), true
-}
-
-// asMissing marks the context of a read for which a damaged block is missing,
-// whoever is connected.
-type asMissing struct{}
-
-// tellCaches makes what Kubo remembers of blocks, that they are there, agree
-// with the damage found, as soon as some is found and until ctx ends. Kubo
-// would not write a block that it believes to have.
-func (n *Node) tellCaches(ctx context.Context, o *opened) {
-	ctx = context.WithValue(ctx, asMissing{}, true)
-	for {
-		select {
-		case <-o.damage.wake:
-		case <-ctx.Done():
-			return
-		}
-		o.damage.mu.Lock()
-		fresh := o.damage.fresh
-		o.damage.fresh = nil
-		o.damage.mu.Unlock()
-		for _, block := range fresh {
-			c, ok := cidOfBlock(block)
-			if !ok {
-				continue
-			}
-			why, _ := o.damage.reason(block)
-			n.logger.Error("a block is damaged on the disk; it counts as missing until it was fetched again", "cid", c, "why", why)
-			if _, err := o.core.Blockstore.Get(ctx, c); err != nil && !isMissing(err) {
-				n.logger.Warn("could not make the cache forget a damaged block", "cid", c, "error", err)
-			}
-		}
-	}
-}
-
-func (d *damage) reason(block ds.Key) (string, bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	why, ok := d.reasons[block]
-	return why, ok
 }
 
 // Damaged lists the blocks that were found damaged on this disk and have not

@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/ipfs/boxo/blockstore"
 	"github.com/ipfs/boxo/datastore/dshelp"
 	"github.com/ipfs/go-cid"
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
 	"github.com/ipfs/kubo/core/corerepo"
-	"github.com/ipfs/kubo/gc"
 
 	"holdfast/api"
 	"holdfast/node/internal/gate"
@@ -46,64 +44,6 @@ func (n *Node) GC(ctx context.Context, report func(api.RepoGCKey)) error {
 	return nil
 }
 
-// sweep removes what nothing keeps, while everybody else waits, and tells how
-// many blocks of how many.
-func (n *Node) sweep(ctx context.Context, o *opened, report func(api.RepoGCKey)) (removed, total int, err error) {
-	reopen, err := n.gate.Exclude(ctx, gcPatience, gcLimit)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer reopen()
-	ctx, cancel := context.WithCancel(ctx) // stops the collection when report panics
-	defer cancel()
-	counted := &countingStore{GCBlockstore: o.core.Blockstore}
-	results := gc.GC(ctx, counted, o.core.Repo.Datastore(), o.core.Pinning, func(ctx context.Context) ([]cid.Cid, error) {
-		return n.unpinnedRoots(ctx, o)
-	})
-	var failed error
-	for r := range results { // to the end: it is closed when the collection has let go
-		switch {
-		case r.Error != nil:
-			failed = r.Error
-			report(api.RepoGCKey{Error: r.Error.Error()})
-		case r.KeyRemoved.Defined():
-			removed++
-			report(api.RepoGCKey{Key: api.NewCid(r.KeyRemoved)})
-		}
-	}
-	if failed == nil {
-		failed = ctx.Err()
-	}
-	return removed, counted.total, failed
-}
-
-// countingStore counts the blocks that a collection looks at.
-type countingStore struct {
-	blockstore.GCBlockstore
-	total int // read once the channel is closed
-}
-
-// AllKeysChan passes the keys on.
-func (s *countingStore) AllKeysChan(ctx context.Context) (<-chan cid.Cid, error) {
-	in, err := s.GCBlockstore.AllKeysChan(ctx)
-	if err != nil {
-		return nil, err
-	}
-	out := make(chan cid.Cid, query.KeysOnlyBufSize)
-	go func() {
-		defer close(out)
-		for c := range in {
-			s.total++
-			select {
-			case out <- c:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return out, nil
-}
-
 // compact frees the space of removed blocks, where the store does not at once.
 // Kubo's collection would do so while it keeps everybody out, hence it gets no
 // store that can.
@@ -121,14 +61,17 @@ func (o *opened) compact(ctx context.Context) error {
 // unpinnedRoots are what must be kept though no Kubo pin does: MFS, what is
 // being fetched, what the peer is asked to keep, and pins of ours that rest on
 // one of the user's.
-func (n *Node) unpinnedRoots(ctx context.Context, o *opened) ([]cid.Cid, error) {
-	roots, err := corerepo.BestEffortRoots(o.core)
+func (n *Node) unpinnedRoots(ctx context.Context, o *opened) ([]root, error) {
+	files, err := corerepo.BestEffortRoots(o.core)
 	if err != nil {
 		return nil, fmt.Errorf("read MFS root: %w", err)
 	}
-	roots = append(roots, n.protected(time.Now())...)
+	var roots []root
+	for _, c := range append(files, n.protected(time.Now())...) {
+		roots = append(roots, root{cid: c})
+	}
 	if o.marker.Defined() {
-		roots = append(roots, o.marker)
+		roots = append(roots, root{cid: o.marker})
 	}
 	lent, err := o.core.Repo.Datastore().Query(ctx, query.Query{Prefix: lentPrefix.String()})
 	if err != nil {
@@ -143,7 +86,7 @@ func (n *Node) unpinnedRoots(ctx context.Context, o *opened) ([]cid.Cid, error) 
 		if err != nil {
 			return nil, err
 		}
-		roots = append(roots, keepRoot(c, len(r.Value) > 0 && r.Value[0] == recordRecursive))
+		roots = append(roots, root{keepRoot(c, len(r.Value) > 0 && r.Value[0] == recordRecursive), true})
 	}
 	if n.config.Wanted == nil {
 		return roots, nil
@@ -154,7 +97,7 @@ func (n *Node) unpinnedRoots(ctx context.Context, o *opened) ([]cid.Cid, error) 
 			return false
 		}
 		if !pinned {
-			roots = append(roots, keepRoot(p.Cid.Cid, p.Mode != api.ModeDirect))
+			roots = append(roots, root{cid: keepRoot(p.Cid.Cid, p.Mode != api.ModeDirect)})
 		}
 		return ctx.Err() == nil
 	})

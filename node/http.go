@@ -94,6 +94,8 @@ func (n *Node) command(w http.ResponseWriter, r *http.Request, call kuborpc.Call
 		}
 		defer release()
 	}
+	ctx, end := n.watchReads(ctx, o)
+	defer end()
 	o.rpc.ServeHTTP(w, r.WithContext(ctx))
 }
 
@@ -107,7 +109,9 @@ func (n *Node) Gateway() http.Handler {
 			return
 		}
 		defer done()
-		o.gateway.ServeHTTP(w, r.WithContext(ctx))
+		ctx, end := n.watchReads(ctx, o)
+		defer end()
+		aborted(ctx, o.gateway, w, r.WithContext(ctx))
 	})
 }
 

@@ -47,6 +47,11 @@ func (c Config) overlay(k *kubo.Config) {
 	if c.StorageMax > 0 {
 		k.Datastore.StorageMax = fmt.Sprintf("%dB", c.StorageMax)
 	}
+	// What is on the disk is asked of the disk: a memory of what was there would
+	// hide blocks that were found damaged, and keep them from being written anew.
+	k.Datastore.BlockKeyCacheSize = *kubo.NewOptionalInteger(0)
+	k.Datastore.BloomFilterSize = 0
+	k.Datastore.WriteThrough = kubo.False // to ask whether a block is there costs little
 	k.Datastore.StorageGCWatermark = int64(c.GCWatermark)
 	k.Experimental.FilestoreEnabled, k.Experimental.UrlstoreEnabled = false, false
 	k.Version.SwarmCheckEnabled = kubo.False

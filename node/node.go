@@ -133,7 +133,6 @@ func (n *Node) Run(ctx context.Context) error {
 	loops.Go(func() { n.roots.run(closing, n, o) })
 	loops.Go(func() { n.collectPeriodically(closing) })
 	loops.Go(func() { n.keepPeers(closing, o) })
-	loops.Go(func() { n.tellCaches(closing, o) })
 	n.mu.Lock()
 	n.open, n.id = o, o.core.Identity
 	n.mu.Unlock()
@@ -147,7 +146,7 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 func (n *Node) openCore(closing context.Context) (*opened, error) {
-	repo, space, err := openRepo(closing, n.config, n.damageFound)
+	repo, space, err := openRepo(closing, n.config, n.damageFound, n.logger)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	pebbleds "github.com/ipfs/go-ds-pebble"
 	"github.com/ipfs/kubo/misc/fsutil"
 	"github.com/ipfs/kubo/repo"
@@ -28,8 +29,11 @@ func pebbleOptions() *pebble.Options {
 		L0StopWritesThreshold: 24,
 		BytesPerSync:          1 << 20,
 	}
-	o.EnsureDefaults()                   // makes the levels
-	o.Logger, o.EventListener = nil, nil // the datastore sets its own
+	o.FS = blobFS{vfs.Default}
+	o.EnsureDefaults() // makes the levels
+	o.Logger = nil     // the datastore sets its own
+	// Pebble would end the process; whoever reads gets the error as well, and tells.
+	o.EventListener = &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // every fetch asks first for what is not there
 	}

@@ -31,50 +31,47 @@ func newPebbleStore(store *pebbleds.Datastore) *pebbleStore {
 	return &pebbleStore{Datastore: store, open: map[*pebbleQuery]struct{}{}}
 }
 
-// read calls use, which may be nil, with a value that is whole; use must copy
-// what it keeps.
-func (s *pebbleStore) read(key ds.Key, use func([]byte)) error {
-	value, closer, err := s.DB.Get(key.Bytes())
-	if errors.Is(err, pebble.ErrNotFound) {
-		return ds.ErrNotFound
-	}
-	if err != nil {
-		return fmt.Errorf("read %s: %w", key, err)
-	}
-	// The value must be copied before the closing, which tells whether it was read.
-	if use != nil {
-		use(value)
-	}
-	if err := closer.Close(); err != nil {
-		return fmt.Errorf("read %s: %w", key, err)
-	}
-	return nil
-}
-
 // Get reads a value.
 func (s *pebbleStore) Get(_ context.Context, key ds.Key) ([]byte, error) {
-	var out []byte
-	if err := s.read(key, func(value []byte) { out = bytes.Clone(value) }); err != nil {
-		return nil, err
+	value, closer, err := s.DB.Get(key.Bytes())
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, ds.ErrNotFound
 	}
-	if out == nil {
-		out = []byte{}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", key, err)
+	}
+	// The value must be copied before the closing, which tells whether it was read.
+	out := append([]byte{}, value...)
+	if err := closer.Close(); err != nil {
+		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	return out, nil
 }
 
-// GetSize reads a value and tells its length.
-func (s *pebbleStore) GetSize(_ context.Context, key ds.Key) (int, error) {
-	size := -1
-	if err := s.read(key, func(value []byte) { size = len(value) }); err != nil {
-		return -1, err
+// GetSize tells a value's length, without reading it where it is kept apart.
+func (s *pebbleStore) GetSize(_ context.Context, key ds.Key) (size int, err error) {
+	raw := key.Bytes()
+	iter, err := s.DB.NewIter(&pebble.IterOptions{LowerBound: raw, UpperBound: append(raw[:len(raw):len(raw)], 0), UseL6Filters: true})
+	if err != nil {
+		return -1, fmt.Errorf("look for %s: %w", key, err)
+	}
+	there := iter.SeekPrefixGE(raw)
+	if there {
+		value := iter.LazyValue()
+		size = value.Len()
+	}
+	if err := iter.Close(); err != nil {
+		return -1, fmt.Errorf("look for %s: %w", key, err)
+	}
+	if !there {
+		return -1, ds.ErrNotFound
 	}
 	return size, nil
 }
 
-// Has says whether a key has a value, which it reads.
-func (s *pebbleStore) Has(_ context.Context, key ds.Key) (bool, error) {
-	err := s.read(key, nil)
+// Has says whether a key has a value, as GetSize does.
+func (s *pebbleStore) Has(ctx context.Context, key ds.Key) (bool, error) {
+	_, err := s.GetSize(ctx, key)
 	if errors.Is(err, ds.ErrNotFound) {
 		return false, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -130,7 +131,7 @@ func lockRepo(dir string) (*flock.Flock, error) {
 }
 
 // openRepo opens the repository and lays the config over it. The caller closes it.
-func openRepo(ctx context.Context, c Config, damageFound chan struct{}) (*overlaidRepo, *space, error) {
+func openRepo(ctx context.Context, c Config, damageFound chan struct{}, logger *slog.Logger) (*overlaidRepo, *space, error) {
 	r, err := fsrepo.Open(c.Dir)
 	var locked lockfile.LockedError
 	if errors.As(err, &locked) {
@@ -149,7 +150,7 @@ func openRepo(ctx context.Context, c Config, damageFound chan struct{}) (*overla
 	}
 	c.overlay(k)
 	sp := newSpace(c, r.GetStorageUsage)
-	damage, err := openDamage(ctx, r.Datastore(), damageFound)
+	damage, err := openDamage(ctx, r.Datastore(), damageFound, logger)
 	if err != nil {
 		return nil, nil, errors.Join(err, r.Close())
 	}

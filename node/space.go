@@ -226,16 +226,17 @@ func (g *guardedStore) readBlock(ctx context.Context, key ds.Key, read func() er
 		if err = read(); err == nil || errors.Is(err, ds.ErrNotFound) {
 			return err
 		}
-		if isDamage(err) {
+		if errors.Is(err, syscall.EIO) || errors.Is(err, errOtherBytes) {
 			err = read()
 		}
 		if err != nil && !errors.Is(err, ds.ErrNotFound) {
 			err = g.damage.judge(ctx, key, err)
 		}
 	}
-	if isMissing(err) && ctx.Value(asMissing{}) != nil {
-		return ds.ErrNotFound
+	if err == nil || errors.Is(err, ds.ErrNotFound) {
+		return err
 	}
+	readFailed(ctx, key, err, (*g.damage.online.Load())())
 	return err
 }
 

@@ -78,4 +78,10 @@ func damagedBlock(e *env) {
 	damage(top)
 	e.ok(b.PutBlocks(e.Context(), []blocks.Block{all[1]}))
 	mended()
+	damage(leaf)
+	e.ok(b.Unpin(e.Context(), []cid.Cid{root}))
+	e.collect(b)
+	if got := b.Damaged(); len(got) != 0 {
+		e.Errorf("damaged are %v, which nothing needs any longer", got)
+	}
 }
