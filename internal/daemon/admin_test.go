@@ -90,7 +90,11 @@ func TestShareDescriptors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if sum := fixedDescriptors + 4*d.perAPI + d.cluster + d.ipfs + 3*d.tables; sum > total || d.perAPI < 8 || d.cluster < 16 || d.ipfs < 32 {
+		sum := fixedDescriptors + 4*d.perAPI + d.cluster + d.ipfs
+		if !d.scarce {
+			sum += storeDescriptors
+		}
+		if sum > total || d.perAPI < 8 || d.cluster < 16 || d.ipfs < 32 || d.scarce != (total < 4096) {
 			t.Errorf("%d: %+v, together %d", total, d, sum)
 		}
 	}

@@ -9,10 +9,10 @@ import (
 // the stores must never meet EMFILE: it looks to them like a disk that fails,
 // and ends the process. So all that others can make this peer open is bounded.
 type descriptors struct {
-	perAPI  int // connections of each HTTP API
-	cluster int // connections of the cluster swarm
-	ipfs    int // of the IPFS swarm; those over QUIC take none
-	tables  int // tables that each of the three stores keeps open
+	perAPI  int  // connections of each HTTP API
+	cluster int  // connections of the cluster swarm
+	ipfs    int  // of the IPFS swarm; those over QUIC take none
+	scarce  bool // full stores may need more than is left
 }
 
 const (
@@ -21,7 +21,9 @@ const (
 	fixedDescriptors = 80
 	leastDescriptors = 256
 	mostPerAPI       = 4096
-	mostTables       = 1000
+	// storeDescriptors is what the stores of pinset, tracker and IPFS node open at
+	// most once they are large: 512 and twice 1000 tables.
+	storeDescriptors = 2512
 )
 
 // shareDescriptors makes shares of the limit. Go's runtime has raised the soft
@@ -43,10 +45,13 @@ func share(total int) (descriptors, error) {
 			"raise LimitNOFILE of its systemd unit, 'ulimit -n', or --ulimit nofile of the container", leastDescriptors, total)
 	}
 	rest := total - fixedDescriptors
+	scarce := rest < storeDescriptors*3/2
+	// Large stores come first, but a peer that can serve nobody is of no use.
+	rest = max(rest-storeDescriptors, rest/3, leastDescriptors-fixedDescriptors)
 	return descriptors{
+		scarce:  scarce,
 		perAPI:  min(mostPerAPI, rest/16), // four of them
 		cluster: rest / 8,
 		ipfs:    rest / 4,
-		tables:  min(mostTables, rest/12), // three stores
 	}, nil
 }

@@ -17,6 +17,9 @@ func (d *Daemon) openFronts(s *stages) error {
 		return nil
 	}
 	c := d.opts.Config
+	if d.descriptors.scarce {
+		d.logger.Warn("the limit of open files is low: clients get few connections, and a large pinset may need more; set 65536 (LimitNOFILE of systemd, ulimit -n, --ulimit nofile of a container)")
+	}
 	for _, text := range c.Warnings() {
 		d.logger.Warn(text)
 	}
