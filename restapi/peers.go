@@ -6,7 +6,6 @@ import (
 
 	"holdfast/api"
 
-	"github.com/gorilla/mux"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
@@ -62,7 +61,7 @@ func (s *server) transferLeadership(w http.ResponseWriter, r *http.Request) {
 
 // onPeer does something with the peer in the path, and answers 204.
 func (s *server) onPeer(w http.ResponseWriter, r *http.Request, do func(peer.ID) error) {
-	id, err := api.DecodePeer(mux.Vars(r)["peer"])
+	id, err := api.DecodePeer(pathVar(r, "peer"))
 	if err == nil {
 		err = do(id)
 	}
@@ -91,7 +90,7 @@ func (s *server) repoGC(w http.ResponseWriter, r *http.Request) {
 // one answers with the status of the CID in the path, on all peers or, with
 // local=true, on this one.
 func (s *server) one(w http.ResponseWriter, r *http.Request, ask func(context.Context, api.Cid, bool) (api.GlobalPinInfo, error)) {
-	c, err := api.DecodeCid(mux.Vars(r)["cid"])
+	c, err := api.DecodeCid(pathVar(r, "cid"))
 	if err != nil {
 		s.fail(w, r, err)
 		return

@@ -11,7 +11,7 @@ import (
 )
 
 func (s *server) pin(w http.ResponseWriter, r *http.Request) {
-	c, err := api.DecodeCid(mux.Vars(r)["cid"])
+	c, err := api.DecodeCid(pathVar(r, "cid"))
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -51,7 +51,7 @@ func (s *server) pinCid(w http.ResponseWriter, r *http.Request, resolve func() (
 }
 
 func (s *server) unpin(w http.ResponseWriter, r *http.Request) {
-	c, err := api.DecodeCid(mux.Vars(r)["cid"])
+	c, err := api.DecodeCid(pathVar(r, "cid"))
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -76,7 +76,7 @@ func (s *server) unpinCid(w http.ResponseWriter, r *http.Request, c api.Cid) {
 	}
 	result, err := s.service.Unpin(r.Context(), api.UnpinRequest{Cid: c, RequestID: id})
 	if err != nil {
-		s.fail(w, r, err)
+		s.fail(w, r, notPinned(err))
 		return
 	}
 	s.answerPin(w, r, result)
@@ -84,33 +84,43 @@ func (s *server) unpinCid(w http.ResponseWriter, r *http.Request, c api.Cid) {
 
 // resolve turns the path of a request into a CID. A root CID needs nobody.
 func (s *server) resolve(r *http.Request) (api.Cid, error) {
-	vars := mux.Vars(r)
-	space, path := vars["space"], vars["path"]
+	space, path := pathVar(r, "space"), pathVar(r, "path")
 	if space != "ipns" {
-		root, _, deeper := strings.Cut(path, "/")
-		c, err := api.DecodeCid(root)
+		root, beneath, deeper := strings.Cut(mux.Vars(r)["path"], "/") // a CID in base64 may have slashes
+		c, err := api.DecodeCid(unescaped(root))
 		if err != nil {
 			return api.Cid{}, err
 		}
 		if !deeper {
 			return c, nil
 		}
+		path = c.String() + "/" + unescaped(beneath)
 	}
 	return s.service.Resolve(r.Context(), "/"+space+"/"+path)
 }
 
 func (s *server) allocation(w http.ResponseWriter, r *http.Request) {
-	c, err := api.DecodeCid(mux.Vars(r)["cid"])
+	c, err := api.DecodeCid(pathVar(r, "cid"))
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	pin, err := s.service.Allocation(r.Context(), c)
 	if err != nil {
-		s.fail(w, r, err)
+		s.fail(w, r, notPinned(err))
 		return
 	}
 	s.onePin(w, r, pin)
+}
+
+// notPinned gives the error of a CID that is not pinned the incumbent's text.
+// Scripts look for the CID in what 'pin ls CID' prints, errors included, so the
+// text must not repeat it.
+func notPinned(err error) error {
+	if api.CodeOf(err) != api.CodeNotFound {
+		return err
+	}
+	return &api.Error{Code: api.CodeNotFound, Message: "pin is not part of the pinset"}
 }
 
 func (s *server) status(w http.ResponseWriter, r *http.Request) {

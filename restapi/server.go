@@ -36,7 +36,7 @@ type server struct {
 // New returns the handler of every route. Listening, TLS, credentials, CORS
 // and host checks are its caller's.
 func New(service Service, adder Adder, config Config) http.Handler {
-	s := &server{service: service, adder: adder, stop: config.Stopping, log: config.Logger, router: mux.NewRouter().SkipClean(true)}
+	s := &server{service: service, adder: adder, stop: config.Stopping, log: config.Logger, router: mux.NewRouter().SkipClean(true).UseEncodedPath()}
 	s.encoders.New = func() any { return newEncoder() }
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -98,17 +98,29 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		s.log.Debug("request", "request_id", id, "method", r.Method, "path", r.URL.Path, "status", rec.status,
 			"bytes", rec.bytes, "took", time.Since(began))
 	}()
-	if r.URL.Path != "/" && strings.HasSuffix(r.URL.Path, "/") {
+	if at := r.URL.EscapedPath(); at != "/" && strings.HasSuffix(at, "/") {
 		redirectSlash(rec, r)
 	} else {
 		s.router.ServeHTTP(rec, r)
 	}
 }
 
+// pathVar is a part of the path that a route names. Routes match the path as it
+// was sent, in which a slash or a line feed of a name is not one of the path.
+func pathVar(r *http.Request, name string) string { return unescaped(mux.Vars(r)[name]) }
+
+func unescaped(text string) string {
+	plain, err := url.PathUnescape(text)
+	if err != nil {
+		return text // cannot be: net/http has unescaped it before
+	}
+	return plain
+}
+
 // redirectSlash keeps one leading slash only: "//host/" must not lead to
 // another host.
 func redirectSlash(w http.ResponseWriter, r *http.Request) {
-	target := url.URL{Path: "/" + strings.Trim(r.URL.Path, "/"), RawQuery: r.URL.RawQuery}
+	target := url.URL{Path: "/" + strings.Trim(r.URL.Path, "/"), RawPath: "/" + strings.Trim(r.URL.EscapedPath(), "/"), RawQuery: r.URL.RawQuery}
 	w.Header().Del("Content-Type") // the body is HTML, for a person who looks
 	http.Redirect(w, r, target.String(), http.StatusTemporaryRedirect)
 }

@@ -3,6 +3,7 @@ package backup_test
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -131,7 +132,7 @@ QmWATWQ7fVPP2EFGu71UkfnqhYXDYH566qy47CnJDgvs8u pin recursive -1..-1 "sharded" on
 		t.Errorf("%+v", summary)
 	}
 	_, _, err = read(data, backup.Rules{Now: epoch})
-	for _, text := range []string{"3 of 6 lines", "line 4: QmWATWQ7", "line 5:", "line 6:", "meta-pin", "--unshard"} {
+	for _, text := range []string{"3 of 6 entries", "line 4: QmWATWQ7", "line 5:", "line 6:", "meta-pin", "--unshard"} {
 		if !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), text) {
 			t.Errorf("without %q: %v", text, err)
 		}
@@ -146,7 +147,7 @@ func TestBadLinesAreAllNamed(t *testing.T) {
 		good,
 		"",
 		"garbage",
-		`[]`,
+		`"text"`,
 		`{"cid":"x"}`,
 		`{"name":"no cid"}`,
 		`{"cid":"` + one + `","replication_factor_min":3,"replication_factor_max":2}`,
@@ -161,7 +162,7 @@ func TestBadLinesAreAllNamed(t *testing.T) {
 	if len(pins) != 1 || summary.Pins != 1 {
 		t.Errorf("%d pins were handed on", len(pins))
 	}
-	if !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), "11 of 13 lines") {
+	if !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), "11 of 12 entries") {
 		t.Fatalf("got %v", err)
 	}
 	for i := range lines {
@@ -266,6 +267,59 @@ func TestWriteFileIsAllOrNothing(t *testing.T) {
 					t.Fatalf("write %d failed: the file holds %d pins, %v", at, len(pins), err)
 				}
 			}
+		}
+	}
+}
+
+// An export is read however its JSON is laid out: as it is written, as
+// 'cluster-ctl --enc json pin ls' prints it, as one array, in one line. Bad
+// entries spoil no other, and an array that was cut off is noticed.
+func TestEveryLayoutOfJSON(t *testing.T) {
+	pins := testPins()
+	lines := export(t, pins)
+	var all []json.RawMessage
+	var pretty bytes.Buffer
+	for line := range bytes.Lines(lines) {
+		all = append(all, bytes.TrimSpace(line))
+		if err := json.Indent(&pretty, line, "", "    "); err != nil {
+			t.Fatal(err)
+		}
+	}
+	array, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wide, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, _, err := read(lines, backup.Rules{})
+	if err != nil || len(want) != len(pins) {
+		t.Fatal(len(want), err)
+	}
+	for name, data := range map[string][]byte{
+		"lines": lines, "pretty": pretty.Bytes(), "array in a line": array, "pretty array": wide,
+		"one line": bytes.ReplaceAll(lines, []byte("\n"), []byte(" ")), "array of lines": fmt.Appendf(nil, "[\n%s]\n", bytes.ReplaceAll(bytes.TrimSpace(lines), []byte("}\n{"), []byte("},\n{"))),
+		"with carriage returns": bytes.ReplaceAll(pretty.Bytes(), []byte("\n"), []byte("\r\n")),
+	} {
+		got, _, err := read(data, backup.Rules{})
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %d pins, %v", name, len(got), err)
+		}
+	}
+	for name, data := range map[string][]byte{
+		"array cut between elements": array[:bytes.Index(array, []byte("},{"))+1],
+		"array cut in an element":    array[:len(array)-20],
+		"pretty, cut":                pretty.Bytes()[:pretty.Len()-20],
+		"an object never ends":       append([]byte("{\"cid\": [\n"), lines...),
+		"a string never ends":        append([]byte("{\"cid\": \"\n"), lines...),
+	} {
+		got, _, err := read(data, backup.Rules{})
+		if !errors.Is(err, api.ErrInvalid) || len(got) == 0 {
+			t.Errorf("%s: %d pins, %v", name, len(got), err)
+		}
+		if strings.HasSuffix(name, "never ends") && len(got) != len(pins) {
+			t.Errorf("%s: %d pins were read behind it", name, len(got))
 		}
 	}
 }

@@ -43,8 +43,9 @@ type Summary struct {
 	Warnings []string
 }
 
-// Read calls each with the pins of an export, gzipped or not, and their lines,
-// counted from 1. It reads to the end also when lines are bad, and then returns
+// Read calls each with the pins of an export, gzipped or not, and the lines that
+// they begin in, counted from 1. An export is any stream of JSON objects: one a
+// line, printed over several lines, or one array of them. It reads to the end also when lines are bad, and then returns
 // an error with code invalid that names them, up to a limit. An error of each
 // ends it at once. Memory is constant.
 func Read(in io.Reader, rules Rules, each func(line int, pin api.Pin) error) (Summary, error) {
@@ -53,25 +54,23 @@ func Read(in io.Reader, rules Rules, each func(line int, pin api.Pin) error) (Su
 	if err != nil {
 		return r.summary, err
 	}
-	lines := bufio.NewReaderSize(plain, 64<<10)
+	cut := newCutter(bufio.NewReaderSize(plain, 64<<10))
 	for {
-		text, err := readLine(lines)
-		if errors.Is(err, errLongLine) {
-			r.line++
+		text, line, err := cut.next()
+		r.line = line
+		switch {
+		case errors.Is(err, io.EOF):
+			return r.summary, r.refusal()
+		case errors.Is(err, errLongLine) || errors.Is(err, errOpenArray):
+			r.values++
 			r.problem(err)
-			continue
-		}
-		if err != nil && !errors.Is(err, io.EOF) {
-			return r.summary, damaged(r.line+1, err)
-		}
-		if len(text) > 0 || err == nil {
-			r.line++
+		case err != nil:
+			return r.summary, damaged(line, err)
+		default:
+			r.values++
 			if problem := r.take(text, each); problem != nil {
 				return r.summary, problem
 			}
-		}
-		if err != nil {
-			return r.summary, r.refusal()
 		}
 	}
 }
@@ -102,30 +101,11 @@ func damaged(line int, err error) error {
 
 var errLongLine = fmt.Errorf("it has more than %d bytes", maxLine)
 
-// readLine returns a line without its end. The last one comes with io.EOF.
-func readLine(in *bufio.Reader) ([]byte, error) {
-	var line []byte
-	tooLong := false
-	for {
-		part, err := in.ReadSlice('\n')
-		if !tooLong {
-			line = append(line, part...)
-			tooLong = len(line) > maxLine
-		}
-		if errors.Is(err, bufio.ErrBufferFull) {
-			continue
-		}
-		if tooLong && (err == nil || errors.Is(err, io.EOF)) {
-			return nil, errLongLine
-		}
-		return bytes.TrimSpace(line), err
-	}
-}
-
 // reader is the state of one Read.
 type reader struct {
 	rules    Rules
 	line     int
+	values   int
 	summary  Summary
 	problems []string
 	bad      int
@@ -153,16 +133,13 @@ func (r *reader) refusal() error {
 	}
 	text := strings.Join(r.problems, "\n")
 	if more := r.bad - len(r.problems); more > 0 {
-		text += fmt.Sprintf("\nand %d more lines", more)
+		text += fmt.Sprintf("\nand %d more", more)
 	}
-	return api.Errorf(api.CodeInvalid, "%d of %d lines cannot be imported:\n%s", r.bad, r.line, text)
+	return api.Errorf(api.CodeInvalid, "%d of %d entries cannot be imported:\n%s", r.bad, r.values, text)
 }
 
 // take handles one line. The error is that of each.
 func (r *reader) take(text []byte, each func(int, api.Pin) error) error {
-	if len(text) == 0 {
-		return nil
-	}
 	pin, err := r.decode(text)
 	if err != nil {
 		r.problem(err)
