@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -247,6 +248,37 @@ func TestStatusOfAbsentAndUnreachable(t *testing.T) {
 		if short := got.PeerMap[testPeer(i).String()]; short.Status != want {
 			t.Errorf("peer%d is %s, want %s", i, short.Status, want)
 		}
+	}
+}
+
+// A holder that has not come to the entry that pins something does not make it
+// look unpinned.
+func TestStatusOfPeersBehind(t *testing.T) {
+	w := newWorld(t, 4, nil)
+	c := testCid(1)
+	pin, err := w.cluster.Pin(t.Context(), pinRequest(c, api.PinOptions{ReplicationFactorMin: 3, ReplicationFactorMax: 3,
+		UserAllocations: []peer.ID{testPeer(0), testPeer(1), testPeer(2)}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.tracker.set(c, api.StatusPinned)
+	w.others[testPeer(1)].set(c, api.StatusUnpinned)
+	w.others[testPeer(2)].set(c, api.StatusRemote)
+	got, err := w.cluster.Status(t.Context(), c, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []api.TrackerStatus{api.StatusPinned, api.StatusPinQueued, api.StatusPinQueued, api.StatusRemote} {
+		short := got.PeerMap[testPeer(i).String()]
+		if short.Status != want {
+			t.Errorf("INV-STATUS: peer%d is %s, want %s", i, short.Status, want)
+		}
+		if behind := want == api.StatusPinQueued; behind != strings.Contains(short.Error, "behind the entry") {
+			t.Errorf("peer%d says %q", i, short.Error)
+		}
+	}
+	if w.cluster.Released(t.Context(), pin.Pin) {
+		t.Error("INV-REPLICAS: a peer that is behind counts as one that has it")
 	}
 }
 

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"slices"
 	"sync"
@@ -58,6 +59,9 @@ func (c *Cluster) askHolders(ctx context.Context, id api.Cid, local bool,
 			if err != nil {
 				info.PinInfoShort = c.about(member, api.StatusClusterError, time.Now(), err.Error())
 			}
+			if exists && err == nil {
+				info.PinInfoShort = c.unlessBehind(member, pin, info.PinInfoShort)
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			global.PeerMap[member.String()] = info.PinInfoShort
@@ -65,6 +69,19 @@ func (c *Cluster) askHolders(ctx context.Context, id api.Cid, local bool,
 	}
 	asked.Wait()
 	return global, nil
+}
+
+// unlessBehind is what a holder of a pin answered. One that says that it does
+// not hold it has not come to the log's entry yet, as after a crash of all
+// peers at once: what it has is not known, and it will be asked of it
+// (INV-STATUS).
+func (c *Cluster) unlessBehind(member peer.ID, pin api.Pin, answer api.PinInfoShort) api.PinInfoShort {
+	if answer.Status != api.StatusUnpinned && answer.Status != api.StatusRemote {
+		return answer
+	}
+	answer.Status, answer.Timestamp = api.StatusPinQueued, pin.Timestamp
+	answer.Error = fmt.Sprintf("%s does not know yet that it holds this pin: it is behind the entry %d of the log, or this peer is", c.nameOf(member), pin.Revision)
+	return answer
 }
 
 func (c *Cluster) askOne(ctx context.Context, member peer.ID, id api.Cid,
