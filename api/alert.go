@@ -52,6 +52,7 @@ const (
 	AlertClock       = "clock"        // its clock differs from those of the others
 	AlertExpiryWaits = "expiry_waits" // it leads, and does not know what time it is
 	AlertDamage      = "damage"       // blocks on its disk are damaged
+	AlertGC          = "gc"           // its garbage is not collected
 	AlertRead        = "read"         // its disk cannot be read
 
 	AlertConnections  = "connections" // an API has no room for further clients

@@ -65,7 +65,8 @@ type Config struct {
 	// GatewayFetch lets the gateway ask connected peers for what is not local.
 	GatewayFetch bool
 	// GCPeriod is how often the repository's size is looked at (0: hourly;
-	// negative: never); it is collected above GCWatermark percent of StorageMax (0: 90).
+	// negative: never); it is collected above GCWatermark percent (0: 90) of StorageMax, or of what
+	// the disk has for it where there is none.
 	GCPeriod    time.Duration
 	GCWatermark int
 	// StallTimeout ends a fetch session to which no block comes; 0: 20 s.

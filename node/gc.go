@@ -121,19 +121,42 @@ func cidOfKey(text string) (cid.Cid, error) {
 
 // collectPeriodically keeps the repository below its size.
 func (n *Node) collectPeriodically(ctx context.Context) {
-	if n.config.GCPeriod < 0 || n.config.StorageMax == 0 {
+	if n.config.GCPeriod < 0 {
 		return
 	}
 	for gate.Sleep(ctx, n.config.GCPeriod) == nil {
-		size, err := n.RepoSize(ctx)
-		if err == nil && size >= n.config.StorageMax/100*uint64(n.config.GCWatermark) {
-			n.logger.Info("repository is over its watermark; collecting garbage", "bytes", size)
+		over, err := n.overWatermark(ctx)
+		if err == nil && over {
+			n.logger.Info("repository is over its watermark; collecting garbage")
 			err = n.GC(ctx, nil)
+		}
+		if ctx.Err() == nil {
+			n.mu.Lock()
+			n.gcFailed = err
+			n.mu.Unlock()
 		}
 		if err != nil && ctx.Err() == nil {
 			n.logger.Warn("periodic garbage collection failed", "error", err)
 		}
 	}
+}
+
+// overWatermark says whether the repository takes GCWatermark percent of what it
+// may: of StorageMax, or of all that the disk has for it.
+func (n *Node) overWatermark(ctx context.Context) (bool, error) {
+	size, err := n.RepoSize(ctx)
+	if err != nil {
+		return false, err
+	}
+	limit := n.config.StorageMax
+	if limit == 0 {
+		free, err := n.Free(ctx)
+		if err != nil {
+			return false, err
+		}
+		limit = size + free
+	}
+	return size >= limit/100*uint64(n.config.GCWatermark), nil
 }
 
 // RepoSize is how many bytes the repository takes.

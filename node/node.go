@@ -38,6 +38,7 @@ type Node struct {
 	mu       sync.Mutex
 	id       peer.ID
 	open     *opened
+	gcFailed error // of the last collection by the clock
 	ops      map[uint64]operation
 	nextOp   uint64
 	idle     chan struct{}         // closed when the last operation ended; nil: nobody waits

@@ -14,6 +14,7 @@ import (
 	"github.com/ipfs/kubo/repo"
 
 	"holdfast/api"
+	"holdfast/node/internal/dag"
 )
 
 // spaceAge is how long a measurement of free space is believed; what is
@@ -40,6 +41,7 @@ type space struct {
 	enforced bool // not while the node opens: Kubo writes a block or two then
 	at       time.Time
 	free     uint64
+	limit    string // what free is measured against, and what to do
 }
 
 func newSpace(c Config, usage func(context.Context) (uint64, error)) *space {
@@ -58,6 +60,7 @@ func (s *space) measure(ctx context.Context) (uint64, error) {
 		reserve = min(max(total/100, minReserve), 2<<30)
 	}
 	free -= min(free, reserve)
+	s.limit = "above the " + humanize.IBytes(reserve) + " of the disk that stay free; free some of the disk"
 	if s.max == 0 {
 		return free, nil
 	}
@@ -65,7 +68,11 @@ func (s *space) measure(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("ask for size of repository: %w", err)
 	}
-	return min(free, s.max-min(s.max, used)), nil
+	if left := s.max - min(s.max, used); left < free {
+		s.limit = "of the " + humanize.IBytes(s.max) + " that the repository may take; unpin something, or raise its maximum"
+		return left, nil
+	}
+	return free, nil
 }
 
 // current returns the free bytes, at most spaceAge old.
@@ -100,8 +107,8 @@ func (s *space) take(ctx context.Context, n uint64) error {
 	}
 	n *= writtenTwice
 	if free < n || free == 0 {
-		return api.Errorf(api.CodeNoSpace, "no space for %s of blocks in %s: %s are left above the reserve; free some, or raise StorageMax",
-			humanize.IBytes(n/writtenTwice), s.dir, humanize.IBytes(free))
+		return api.Errorf(api.CodeNoSpace, "no space for %s of blocks in %s, which take %s until the log is given free: %s are left %s",
+			humanize.IBytes(n/writtenTwice), s.dir, humanize.IBytes(n), humanize.IBytes(free), s.limit)
 	}
 	s.free -= n
 	return nil
@@ -183,6 +190,9 @@ func (g *guardedStore) Get(ctx context.Context, key ds.Key) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if value == nil {
+		value = []byte{}
+	}
 	return value, nil
 }
 
@@ -199,7 +209,7 @@ func (g *guardedStore) GetSize(ctx context.Context, key ds.Key) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	return size, nil
+	return max(size, 0), nil
 }
 
 // Has says whether a block can be had from the store.
@@ -212,10 +222,18 @@ func (g *guardedStore) Has(ctx context.Context, key ds.Key) (bool, error) {
 		has, err = g.Datastore.Has(ctx, key)
 		return err
 	})
+	if err == nil && !has {
+		has = isNothing(key)
+	}
 	if isMissing(err) {
 		return false, nil
 	}
 	return has, err
+}
+
+func isNothing(block ds.Key) bool {
+	c, ok := cidOfBlock(block)
+	return ok && dag.Nothing(c)
 }
 
 // readBlock reads by read, which it repeats once where that looks like damage:
@@ -223,7 +241,11 @@ func (g *guardedStore) Has(ctx context.Context, key ds.Key) (bool, error) {
 func (g *guardedStore) readBlock(ctx context.Context, key ds.Key, read func() error) error {
 	err := g.damage.known(key)
 	if err == nil {
-		if err = read(); err == nil || errors.Is(err, ds.ErrNotFound) {
+		err = read()
+		if errors.Is(err, ds.ErrNotFound) && isNothing(key) {
+			return nil // and what was read is empty
+		}
+		if err == nil || errors.Is(err, ds.ErrNotFound) {
 			return err
 		}
 		if errors.Is(err, syscall.EIO) || errors.Is(err, errOtherBytes) {

@@ -9,6 +9,7 @@ import (
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
 
 	"holdfast/api"
 )
@@ -93,4 +94,50 @@ func TestCollectionFreesSpace(t *testing.T) {
 		<-time.After(100 * time.Millisecond)
 	}
 	t.Errorf("%d bytes before collection, %d after", full, size)
+}
+
+// TestNothing: the block of no bytes is everywhere, under whatever hash and codec,
+// since no bitswap sends it.
+func TestNothing(t *testing.T) {
+	ctx := testContext(t)
+	c := testConfig(t)
+	c.StallTimeout, c.StallLimit = 200*time.Millisecond, 1
+	n := start(t, c)
+	for _, hash := range []uint64{multihash.SHA2_256, multihash.SHA2_512, multihash.BLAKE2B_MIN + 31} {
+		for _, codec := range []uint64{cid.Raw, cid.DagProtobuf} {
+			nothing, err := cid.V1Builder{Codec: codec, MhType: hash}.Sum(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			top := protobufBlock(t, nothing)
+			if err := n.PutBlocks(ctx, []blocks.Block{top}); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.Fetch(ctx, dataPin(top.Cid()), nil, nil); err != nil {
+				t.Errorf("hash %x, codec %x: %v", hash, codec, err)
+			}
+			if complete, missing, err := n.Complete(ctx, dataPin(top.Cid())); err != nil || !complete {
+				t.Errorf("hash %x, codec %x: %s is missing, %v", hash, codec, missing, err)
+			}
+			if code, body := rpc(t, n, "block/get?arg="+nothing.String()); code != http.StatusOK || body != "" {
+				t.Errorf("hash %x, codec %x: %d %q", hash, codec, code, body)
+			}
+		}
+	}
+}
+
+// TestWatermark: without a maximum of its own the repository may take what the
+// disk has, and garbage goes when that is used up.
+func TestWatermark(t *testing.T) {
+	ctx := testContext(t)
+	c := testConfig(t)
+	n, stop := startStoppable(t, c)
+	if over, err := n.overWatermark(ctx); err != nil || over {
+		t.Errorf("over the watermark: %v, %v", over, err)
+	}
+	stop()
+	c.Reserve = 1 << 60 // nothing is left
+	if over, err := start(t, c).overWatermark(ctx); err != nil || !over {
+		t.Errorf("over the watermark: %v, %v", over, err)
+	}
 }

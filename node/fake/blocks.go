@@ -144,6 +144,9 @@ func (n *Node) local(c cid.Cid) (blocks.Block, bool, error) {
 		return b, true, nil
 	}
 	data, ok := n.disk.block(dag.Key(c))
+	if !ok && dag.Nothing(c) {
+		ok = true
+	}
 	if !ok {
 		return nil, false, nil
 	}

@@ -104,6 +104,13 @@ func appendLink(out []cid.Cid, l datamodel.Link) ([]cid.Cid, error) {
 // Key is what blocks are stored by: the same bytes under two codecs are one block.
 func Key(c cid.Cid) string { return string(c.Hash()) }
 
+// Nothing says whether a CID, of whatever codec and hash, is that of no bytes at
+// all. Such a block is in every store too: bitswap does not send it.
+func Nothing(c cid.Cid) bool {
+	sum, err := c.Prefix().Sum(nil)
+	return err == nil && string(sum.Hash()) == string(c.Hash())
+}
+
 // Identity returns the block that an identity CID itself holds, if it is one:
 // such a block is in every store.
 func Identity(c cid.Cid) (blocks.Block, bool) {
