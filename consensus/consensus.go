@@ -105,6 +105,9 @@ func New(config Config, deps Deps) (*Log, error) {
 		done:      make(chan struct{}),
 		failed:    make(chan struct{}),
 	}
+	if v, ok := deps.Machine.(verifier); ok {
+		l.store.verify = func(dir string) error { return v.Verify(dir, true) }
+	}
 	l.logs = &fencedLogs{LogStore: recent, fatal: l.fail}
 	return l, nil
 }
@@ -119,8 +122,9 @@ func (l *Log) HasState() (bool, error) {
 	if last > 0 {
 		return true, nil
 	}
-	_, found, err := l.store.newest()
-	return found, err
+	// A snapshot that cannot be read is one all the same: who has it must not begin
+	// another cluster.
+	return l.store.any()
 }
 
 // Bootstrap makes this peer the founder of a cluster whose voters are ids,

@@ -28,6 +28,14 @@ type Machine interface {
 	Restore(dir string) error
 }
 
+// verifier is a Machine that can look at a checkpoint: whether a restore could
+// begin, and with whole, whether each byte is what was written.
+type verifier interface {
+	Verify(dir string, whole bool) error
+}
+
+var errRestore = errors.New("restore snapshot")
+
 var errStopped = errors.New("the peer no longer applies entries")
 
 // applied is what the machine made of an entry, as raft hands it to the
@@ -128,7 +136,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	snapshot := &fsmSnapshot{store: f.store, dir: dir, machineIndex: machineIndex}
+	snapshot := &fsmSnapshot{store: f.store, dir: dir, machine: f.machine, machineIndex: machineIndex}
 	if err := f.machine.Checkpoint(f.store.fs.PathJoin(dir, stateFolder)); err != nil {
 		snapshot.Release()
 		return nil, fmt.Errorf("take checkpoint: %w", err)
@@ -163,10 +171,10 @@ func (f *fsm) restore(meta snapshotMeta, dir string) error {
 	if f.machine.Applied() < meta.MachineIndex {
 		f.logger.Info("restoring the state from a snapshot", "id", meta.ID, "index", meta.Index)
 		if err := f.machine.Restore(dir); err != nil {
-			return fmt.Errorf("restore snapshot %s: %w", meta.ID, err)
+			return fmt.Errorf("%w %s: %w", errRestore, meta.ID, err)
 		}
 		if got := f.machine.Applied(); got != meta.MachineIndex {
-			return fmt.Errorf("restore snapshot %s: the state is at index %d instead of %d", meta.ID, got, meta.MachineIndex)
+			return fmt.Errorf("%w %s: the state is at index %d instead of %d", errRestore, meta.ID, got, meta.MachineIndex)
 		}
 	}
 	if err := f.logs.reconcile(meta.Index, meta.Term); err != nil {
@@ -181,6 +189,7 @@ func (f *fsm) restore(meta snapshotMeta, dir string) error {
 type fsmSnapshot struct {
 	store        *snapshots
 	dir          string // temporary
+	machine      Machine
 	machineIndex uint64
 	adopted      bool
 }
@@ -190,6 +199,12 @@ func (s *fsmSnapshot) Persist(target raft.SnapshotSink) error {
 	own, ok := target.(*sink)
 	if !ok {
 		return fmt.Errorf("keep checkpoint: the sink is a %T instead of ours", target)
+	}
+	// The log before it is cut off on its strength.
+	if v, ok := s.machine.(verifier); ok {
+		if err := v.Verify(s.store.fs.PathJoin(s.dir, stateFolder), false); err != nil {
+			return fmt.Errorf("keep checkpoint: %w", err)
+		}
 	}
 	s.adopted = true
 	return own.adopt(s.dir, s.machineIndex)

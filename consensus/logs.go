@@ -48,7 +48,7 @@ func (f *fencedLogs) GetLog(index uint64, out *raft.Log) error {
 		}
 		return raft.ErrLogNotFound // raft compares with ==
 	}
-	f.fatal(fmt.Errorf("read log entry %d: %w", index, err))
+	f.fatal(fmt.Errorf("read log entry %d: %w; %s", index, err, joinAgain))
 	runtime.Goexit() // only raft calls this, on goroutines of its own
 	return nil
 }

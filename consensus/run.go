@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
 
@@ -104,17 +105,9 @@ func (l *Log) newRaft(config *raft.Config, machine raft.FSM, transport raft.Tran
 // that the log goes on from there. Raft itself takes both for granted. A peer
 // that is not sure of its log does not vote with it (INV-LEADER).
 func (l *Log) recover(machine *fsm) error {
-	newest, found, err := l.store.newest()
+	newest, damage, err := l.restoreNewest(machine)
 	if err != nil {
 		return err
-	}
-	if found {
-		// The machine is behind its snapshot after a crash between the receipt
-		// of a snapshot and its restore, or when the disk lost what the
-		// machine had not synced.
-		if err := machine.restore(newest, l.store.path(newest.ID, stateFolder)); err != nil {
-			return err
-		}
 	}
 	applied := machine.machine.Applied()
 	l.mark.advance(applied)
@@ -123,14 +116,39 @@ func (l *Log) recover(machine *fsm) error {
 		return err
 	}
 	if first > newest.Index+1 {
-		return fmt.Errorf("the log begins at %d, but the newest whole snapshot ends at %d: entries between are missing; "+
-			"remove this peer with 'cluster-ctl peers rm' on another one, and let it join again with a new folder", first, newest.Index)
+		return errors.Join(fmt.Errorf("the log begins at %d, but the newest whole snapshot ends at %d: entries between are missing; %s",
+			first, newest.Index, joinAgain), damage)
 	}
 	if last = max(last, newest.Index); applied > last {
-		return fmt.Errorf("the state contains entry %d, but log and snapshots end at %d: they do not belong together; "+
-			"remove this peer with 'cluster-ctl peers rm' on another one, and let it join again with a new folder", applied, last)
+		return errors.Join(fmt.Errorf("the state contains entry %d, but log and snapshots end at %d: they do not belong together; %s",
+			applied, last, joinAgain), damage)
 	}
 	return nil
+}
+
+// restoreNewest brings the machine to the newest snapshot that is whole. The
+// machine is behind it after a crash between the receipt of a snapshot and its
+// restore, when the disk lost what the machine had not synced, or when the
+// machine was damaged and begins anew. Snapshots that turn out to be damaged are
+// passed over; damage says so.
+func (l *Log) restoreNewest(machine *fsm) (newest snapshotMeta, damage, err error) {
+	for {
+		newest, found, err := l.store.newest()
+		if err != nil || !found {
+			return newest, damage, err
+		}
+		err = machine.restore(newest, l.store.path(newest.ID, stateFolder))
+		if err == nil {
+			return newest, damage, nil
+		}
+		if !errors.Is(err, errRestore) || vfs.IsNoSpaceError(err) {
+			return newest, damage, err
+		}
+		l.logger.Error("a snapshot cannot be restored, and is passed over", "id", newest.ID, "error", err)
+		damage = errors.Join(damage, err)
+		l.store.passOver(newest.ID)
+		l.store.last.reset() // raft has not seen it yet
+	}
 }
 
 // stop hands leadership over and shuts raft down. The order matters: futures

@@ -84,7 +84,7 @@ func (s *sink) finish() error {
 		return fmt.Errorf("encode %s: %w", metaFile, err)
 	}
 	fs := s.store.fs
-	if err := writeFile(fs, fs.PathJoin(s.dir, metaFile), data); err != nil {
+	if err := writeFile(fs, fs.PathJoin(s.dir, metaFile), seal(data)); err != nil {
 		return fmt.Errorf("write %s: %w", metaFile, err)
 	}
 	if err := syncDir(fs, s.dir); err != nil {

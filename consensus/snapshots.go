@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -65,6 +66,12 @@ type snapshots struct {
 	next   uint64         // number of the next snapshot made here
 	inUse  map[string]int // readers by id
 	doomed map[string]bool
+	passed map[string]bool // passed over: they are damaged where readMeta does not look
+
+	// verify looks at each byte of a checkpoint before it is sent; nil: there is no way.
+	verify   func(dir string) error
+	checking sync.Mutex
+	verified map[string]bool // guarded by checking
 
 	last *watermark   // index of the newest snapshot, 0: none
 	size atomic.Int64 // bytes of the newest snapshot
@@ -73,7 +80,7 @@ type snapshots struct {
 var _ raft.SnapshotStore = (*snapshots)(nil)
 
 func newSnapshots(fs vfs.FS, dir string, logger *slog.Logger) *snapshots {
-	return &snapshots{fs: fs, dir: dir, logger: logger, pace: rate.NewLimiter(streamRate, streamBurst), inUse: map[string]int{}, doomed: map[string]bool{}, last: newWatermark()}
+	return &snapshots{fs: fs, dir: dir, logger: logger, pace: rate.NewLimiter(streamRate, streamBurst), inUse: map[string]int{}, doomed: map[string]bool{}, passed: map[string]bool{}, verified: map[string]bool{}, last: newWatermark()}
 }
 
 // open makes the folder and removes what a crash left in it.
@@ -182,11 +189,22 @@ func (s *snapshots) names() ([]string, error) {
 		return nil, fmt.Errorf("list snapshots: %w", err)
 	}
 	names = slices.DeleteFunc(names, func(name string) bool {
-		return strings.HasPrefix(name, temporaryPrefix) || s.isDoomed(name)
+		return strings.HasPrefix(name, temporaryPrefix) || s.isHidden(name)
 	})
 	slices.Sort(names)
 	slices.Reverse(names)
 	return names, nil
+}
+
+// mayPass says that something could not be read for now, rather than that it is
+// not what it was.
+func mayPass(err error) bool {
+	for _, passing := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EIO, syscall.ENOMEM, syscall.EINTR, os.ErrPermission} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
 }
 
 // metas reads the meta files, newest snapshot first. A damaged snapshot is
@@ -199,6 +217,9 @@ func (s *snapshots) metas() ([]snapshotMeta, error) {
 	var out []snapshotMeta
 	for _, name := range names {
 		meta, err := s.readMeta(name)
+		if err != nil && mayPass(err) {
+			return nil, fmt.Errorf("read snapshot %s: %w", name, err)
+		}
 		if err != nil {
 			s.logger.Warn("ignoring a damaged snapshot", "id", name, "error", err)
 			continue
@@ -211,16 +232,55 @@ func (s *snapshots) metas() ([]snapshotMeta, error) {
 	return out, nil
 }
 
-func (s *snapshots) isDoomed(id string) bool {
+// isHidden says that a snapshot is no choice any more.
+func (s *snapshots) isHidden(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.doomed[id]
+	return s.doomed[id] || s.passed[id]
+}
+
+// passOver leaves a snapshot out from now on. It stays where it is: the next start
+// tries it again.
+func (s *snapshots) passOver(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.passed[id] = true
+}
+
+// any says whether there is a snapshot, whole or not.
+func (s *snapshots) any() (bool, error) {
+	names, err := s.names()
+	return len(names) > 0, err
+}
+
+// check looks at each byte of a snapshot before it is sent, once. What is wrong is
+// passed over from then on: the peers that got it could not use it.
+func (s *snapshots) check(id string) error {
+	if s.verify == nil {
+		return nil
+	}
+	s.checking.Lock()
+	defer s.checking.Unlock()
+	if s.verified[id] {
+		return nil
+	}
+	if err := s.verify(s.path(id, stateFolder)); err != nil {
+		s.passOver(id)
+		s.logger.Error("a snapshot cannot be sent, because it is damaged", "id", id, "error", err)
+		return fmt.Errorf("send snapshot %s: %w", id, err)
+	}
+	clear(s.verified)
+	s.verified[id] = true
+	return nil
 }
 
 func (s *snapshots) readMeta(id string) (snapshotMeta, error) {
 	var meta snapshotMeta
 	data, err := readFile(s.fs, s.path(id, metaFile))
 	if err != nil {
+		return meta, fmt.Errorf("read %s: %w", metaFile, err)
+	}
+	if err := checkSeal(data); err != nil {
 		return meta, fmt.Errorf("read %s: %w", metaFile, err)
 	}
 	if err := json.Unmarshal(data, &meta); err != nil {

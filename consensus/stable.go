@@ -36,6 +36,10 @@ type Stable struct {
 	voteTerm *uint64 // of a vote whose candidate has not come yet
 }
 
+// joinAgain is what to do with a peer that cannot be sure of what it promised.
+const joinAgain = "start it again in case the disk could not be read for a moment; if that does not help, " +
+	"remove this peer with 'cluster-ctl peers rm' on another one, and let it join again with a new folder"
+
 type stableState struct {
 	Version int               `json:"version"`
 	Numbers map[string]uint64 `json:"numbers"`
@@ -56,15 +60,19 @@ func NewStable(fs vfs.FS, path string) (*Stable, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read term and vote: %w", err)
 	}
+	// What cannot be read must never look like a peer that has not voted (INV-TERM).
+	if err := checkSeal(data); err != nil {
+		return nil, fmt.Errorf("read term and vote in %s: %w; %s", path, err, joinAgain)
+	}
 	s.state = stableState{}
 	if err := json.Unmarshal(data, &s.state); err != nil {
-		return nil, fmt.Errorf("read term and vote in %s: %w", path, err)
+		return nil, fmt.Errorf("read term and vote in %s: it is damaged: %w; %s", path, err, joinAgain)
 	}
 	if s.state.Version != stableVersion {
 		return nil, fmt.Errorf("read term and vote in %s: it has version %d, this program knows version %d", path, s.state.Version, stableVersion)
 	}
 	if s.state.Numbers == nil || s.state.Bytes == nil {
-		return nil, fmt.Errorf("read term and vote in %s: fields are missing", path)
+		return nil, fmt.Errorf("read term and vote in %s: it is damaged: fields are missing; %s", path, joinAgain)
 	}
 	return s, nil
 }
@@ -124,7 +132,7 @@ func (s *Stable) replace(next stableState) error {
 	if err != nil {
 		return fmt.Errorf("encode term and vote: %w", err)
 	}
-	if err := replaceFile(s.fs, s.path, data); err != nil {
+	if err := replaceFile(s.fs, s.path, seal(data)); err != nil {
 		return fmt.Errorf("write term and vote: %w", err)
 	}
 	s.state = next

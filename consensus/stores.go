@@ -38,5 +38,5 @@ func OpenStores(dir string) (logs raft.LogStore, stable raft.StableStore, closeS
 		}
 		return nil
 	}
-	return w, vote, closeStores, nil
+	return sealedLogs{w}, vote, closeStores, nil
 }

@@ -22,6 +22,13 @@ func (w *watermark) advance(index uint64) {
 	w.changed = make(chan struct{})
 }
 
+// reset goes back to 0, for who knows that nobody has asked yet.
+func (w *watermark) reset() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.index = 0
+}
+
 // get returns the index, and a channel that is closed when it has grown.
 func (w *watermark) get() (uint64, <-chan struct{}) {
 	w.mu.Lock()
