@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -66,7 +65,8 @@ type snapshots struct {
 	next   uint64         // number of the next snapshot made here
 	inUse  map[string]int // readers by id
 	doomed map[string]bool
-	passed map[string]bool // passed over: they are damaged where readMeta does not look
+	passed map[string]bool // passed over, because they are damaged
+	known  map[string]snapshotMeta
 
 	// verify looks at each byte of a checkpoint before it is sent; nil: there is no way.
 	verify   func(dir string) error
@@ -80,7 +80,7 @@ type snapshots struct {
 var _ raft.SnapshotStore = (*snapshots)(nil)
 
 func newSnapshots(fs vfs.FS, dir string, logger *slog.Logger) *snapshots {
-	return &snapshots{fs: fs, dir: dir, logger: logger, pace: rate.NewLimiter(streamRate, streamBurst), inUse: map[string]int{}, doomed: map[string]bool{}, passed: map[string]bool{}, verified: map[string]bool{}, last: newWatermark()}
+	return &snapshots{fs: fs, dir: dir, logger: logger, pace: rate.NewLimiter(streamRate, streamBurst), inUse: map[string]int{}, doomed: map[string]bool{}, passed: map[string]bool{}, known: map[string]snapshotMeta{}, verified: map[string]bool{}, last: newWatermark()}
 }
 
 // open makes the folder and removes what a crash left in it.
@@ -189,22 +189,22 @@ func (s *snapshots) names() ([]string, error) {
 		return nil, fmt.Errorf("list snapshots: %w", err)
 	}
 	names = slices.DeleteFunc(names, func(name string) bool {
-		return strings.HasPrefix(name, temporaryPrefix) || s.isHidden(name)
+		return strings.HasPrefix(name, temporaryPrefix) || s.isDoomed(name)
 	})
 	slices.Sort(names)
 	slices.Reverse(names)
 	return names, nil
 }
 
-// mayPass says that something could not be read for now, rather than that it is
+// errUnread says that something could not be read for now, rather than that it is
 // not what it was.
-func mayPass(err error) bool {
-	for _, passing := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EIO, syscall.ENOMEM, syscall.EINTR, os.ErrPermission} {
-		if errors.Is(err, passing) {
-			return true
-		}
+var errUnread = errors.New("it cannot be read")
+
+func unread(err error) error {
+	if oserror.IsNotExist(err) {
+		return err
 	}
-	return false
+	return fmt.Errorf("%w: %w", errUnread, err)
 }
 
 // metas reads the meta files, newest snapshot first. A damaged snapshot is
@@ -216,13 +216,23 @@ func (s *snapshots) metas() ([]snapshotMeta, error) {
 	}
 	var out []snapshotMeta
 	for _, name := range names {
-		meta, err := s.readMeta(name)
-		if err != nil && mayPass(err) {
-			return nil, fmt.Errorf("read snapshot %s: %w", name, err)
-		}
-		if err != nil {
-			s.logger.Warn("ignoring a damaged snapshot", "id", name, "error", err)
+		meta, known, passed := s.judged(name)
+		if passed {
 			continue
+		}
+		if !known {
+			meta, err = s.readMeta(name)
+			if err != nil && errors.Is(err, errUnread) {
+				return nil, fmt.Errorf("read snapshot %s: %w", name, err)
+			}
+			if err != nil {
+				s.logger.Warn("ignoring a damaged snapshot", "id", name, "error", err)
+				s.passOver(name)
+				continue
+			}
+			s.mu.Lock()
+			s.known[name] = meta
+			s.mu.Unlock()
 		}
 		out = append(out, meta)
 	}
@@ -232,11 +242,20 @@ func (s *snapshots) metas() ([]snapshotMeta, error) {
 	return out, nil
 }
 
-// isHidden says that a snapshot is no choice any more.
-func (s *snapshots) isHidden(id string) bool {
+func (s *snapshots) isDoomed(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.doomed[id] || s.passed[id]
+	return s.doomed[id]
+}
+
+// judged returns what was found when a snapshot was looked at first: raft must
+// find the snapshot that the machine was made of, and no other, however the disk
+// reads the next time.
+func (s *snapshots) judged(id string) (meta snapshotMeta, known, passed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	meta, known = s.known[id]
+	return meta, known, s.passed[id]
 }
 
 // passOver leaves a snapshot out from now on. It stays where it is: the next start
@@ -278,7 +297,7 @@ func (s *snapshots) readMeta(id string) (snapshotMeta, error) {
 	var meta snapshotMeta
 	data, err := readFile(s.fs, s.path(id, metaFile))
 	if err != nil {
-		return meta, fmt.Errorf("read %s: %w", metaFile, err)
+		return meta, fmt.Errorf("read %s: %w", metaFile, unread(err))
 	}
 	if err := checkSeal(data); err != nil {
 		return meta, fmt.Errorf("read %s: %w", metaFile, err)
@@ -295,7 +314,7 @@ func (s *snapshots) readMeta(id string) (snapshotMeta, error) {
 	for _, file := range meta.Files {
 		info, err := s.fs.Stat(s.path(id, stateFolder, file.Name))
 		if err != nil {
-			return meta, fmt.Errorf("look for %s: %w", file.Name, err)
+			return meta, fmt.Errorf("look for %s: %w", file.Name, unread(err))
 		}
 		if info.Size() != file.Size {
 			return meta, fmt.Errorf("%s has %d bytes instead of %d", file.Name, info.Size(), file.Size)
@@ -395,6 +414,7 @@ func (s *snapshots) remove(id string) {
 	}
 	s.mu.Lock()
 	delete(s.doomed, id)
+	delete(s.known, id)
 	s.mu.Unlock()
 }
 

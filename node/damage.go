@@ -41,7 +41,8 @@ const (
 // damage knows the blocks of the store whose bytes are not what their CIDs say,
 // or cannot be read. Such a block counts as missing, so that it can be fetched
 // again, until good bytes have been written over it or it was removed. It stays
-// where it is until then: whoever comes with better tools may still get at it.
+// where it is until then: whoever comes with better tools may still get at it. So no
+// block is served or counted as present whose bytes are not its CID's (INV-BYTES).
 type damage struct {
 	store   ds.Datastore  // of the records
 	changed chan struct{} // has room for one

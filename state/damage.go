@@ -45,9 +45,9 @@ func (g *generation) corrupt(details error) {
 
 // checkMark reads all of a database in which wrong bytes were met before. If they
 // were wrong on their way from the disk, and not there, it is as good as any.
-func (g *generation) checkMark() error {
-	path := g.fs.PathJoin(g.fs.PathDir(g.dir), markFile)
-	f, err := g.fs.Open(path)
+func checkMark(fsys vfs.FS, dir string) error {
+	path := fsys.PathJoin(fsys.PathDir(dir), markFile)
+	f, err := fsys.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -58,12 +58,12 @@ func (g *generation) checkMark() error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("read %s: %w", markFile, err)
 	}
-	if strings.TrimSuffix(string(name), "\n") == g.fs.PathBase(g.dir) {
-		if err := verifyTables(g.fs, g.dir); err != nil {
-			return damaged(fmt.Errorf("read pinset database %s: %w", g.dir, err))
+	if strings.TrimSuffix(string(name), "\n") == fsys.PathBase(dir) {
+		if err := verifyTables(fsys, dir); err != nil {
+			return damaged(fmt.Errorf("read pinset database %s: %w", dir, err))
 		}
 	}
-	return g.fs.Remove(path)
+	return fsys.Remove(path)
 }
 
 // StartOver makes an empty pinset of one that Open calls damaged, for a peer that

@@ -67,14 +67,13 @@ func OpenKnowing(fs vfs.FS, dir string, known uint32) (*Pinset, error) {
 	if files, err := fs.List(folder); err == nil && len(files) == 0 {
 		create = true // see StartOver
 	}
+	if err := checkMark(fs, folder); err != nil {
+		p.cache.Unref()
+		return nil, err
+	}
 	if p.gen, err = openGeneration(fs, folder, p.cache, create, known); errors.Is(err, ErrDamaged) {
 		// Once more: what was wrong on the way is right the next time.
 		p.gen, err = openGeneration(fs, folder, p.cache, create, known)
-	}
-	if err == nil {
-		if err = p.gen.checkMark(); err != nil {
-			err = errors.Join(err, p.gen.db.Close())
-		}
 	}
 	if err != nil {
 		p.cache.Unref()

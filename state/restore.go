@@ -95,6 +95,10 @@ func (p *Pinset) prepare(dir, target string) (*generation, error) {
 	if err := syncDir(p.fs, p.dir); err != nil {
 		return nil, err
 	}
+	// Before it is opened: then it may write tables of its own.
+	if err := verifyTables(p.fs, target); err != nil {
+		return nil, err
+	}
 	g, err := openGeneration(p.fs, target, p.cache, false, p.known)
 	if err != nil {
 		return nil, err

@@ -2,9 +2,13 @@ package sim
 
 import (
 	"errors"
+	"math/rand/v2"
 	"sync"
+	"syscall"
 
 	"github.com/hashicorp/raft"
+
+	"holdfast/internal/faultfs"
 )
 
 // durableLogs are one process's raft log. Every write is on the disk when it
@@ -15,6 +19,25 @@ type durableLogs struct {
 
 	mu     sync.Mutex
 	frozen bool
+	chance float64    // that an entry cannot be read
+	dice   *rand.Rand // for that
+}
+
+// spoil lets reads fail as a plan says. What they give is never wrong: the real
+// log's checksums see to that (see consensus).
+func (d *durableLogs) spoil(plan faultfs.Plan) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.chance, d.dice = plan.Chance, rand.New(rand.NewPCG(plan.Seed, 8))
+}
+
+func (d *durableLogs) unreadable() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.chance > 0 && d.dice.Float64() < d.chance {
+		return syscall.EIO
+	}
+	return nil
 }
 
 var errPowerless = errors.New("the disk is gone")
@@ -47,10 +70,17 @@ func (d *durableLogs) freeze() (*raft.InmemStore, error) {
 	return next, nil
 }
 
-func (d *durableLogs) FirstIndex() (uint64, error)              { return d.disk.FirstIndex() }
-func (d *durableLogs) LastIndex() (uint64, error)               { return d.disk.LastIndex() }
-func (d *durableLogs) GetLog(index uint64, log *raft.Log) error { return d.disk.GetLog(index, log) }
-func (d *durableLogs) StoreLog(log *raft.Log) error             { return d.StoreLogs([]*raft.Log{log}) }
+func (d *durableLogs) FirstIndex() (uint64, error) { return d.disk.FirstIndex() }
+func (d *durableLogs) LastIndex() (uint64, error)  { return d.disk.LastIndex() }
+
+func (d *durableLogs) GetLog(index uint64, log *raft.Log) error {
+	if err := d.unreadable(); err != nil {
+		return err
+	}
+	return d.disk.GetLog(index, log)
+}
+
+func (d *durableLogs) StoreLog(log *raft.Log) error { return d.StoreLogs([]*raft.Log{log}) }
 
 func (d *durableLogs) StoreLogs(logs []*raft.Log) error {
 	d.slow() // without a lock: a bubble's time stands still where somebody waits for one

@@ -9,6 +9,7 @@ import (
 
 	"holdfast/api"
 	"holdfast/cluster"
+	"holdfast/internal/faultfs"
 	"holdfast/node/fake"
 )
 
@@ -52,6 +53,28 @@ var mischiefs = []mischief{
 			c.Begin(p)
 		}
 	}},
+	{"unreadable disk", func(c *Cluster, dice *rand.Rand) func() {
+		p := c.any(dice)
+		if inc := p.now.Load(); inc != nil {
+			inc.spoil(readFaults(dice))
+		}
+		return func() {
+			p.Crash(50)
+			c.Begin(p)
+		}
+	}},
+	{"unreadable at the start", func(c *Cluster, dice *rand.Rand) func() {
+		p := c.any(dice)
+		p.Crash(50)
+		plan := readFaults(dice)
+		p.faulty = &plan
+		c.Begin(p)
+		return func() {
+			p.faulty = nil
+			p.Crash(50)
+			c.Begin(p)
+		}
+	}},
 	{"slow disk", func(c *Cluster, dice *rand.Rand) func() {
 		p := c.any(dice)
 		p.slow.Store(int64(time.Duration(20+dice.IntN(1000)) * time.Millisecond))
@@ -73,6 +96,12 @@ var mischiefs = []mischief{
 		p.fault.Store(&fault)
 		return func() { p.fault.Store(nil) }
 	}},
+}
+
+// readFaults are a disk that is hard to read.
+func readFaults(dice *rand.Rand) faultfs.Plan {
+	return faultfs.Plan{Kind: faultfs.Kinds[dice.IntN(len(faultfs.Kinds))], Count: -1, Chance: []float64{0.002, 0.02, 0.2}[dice.IntN(3)],
+		Lasting: dice.IntN(2) == 0, Seed: dice.Uint64()}
 }
 
 // Torment does one bad thing after the other, some at the same time.

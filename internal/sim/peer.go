@@ -18,6 +18,7 @@ import (
 	"holdfast/config"
 	"holdfast/consensus"
 	"holdfast/internal/daemon"
+	"holdfast/internal/faultfs"
 	"holdfast/node/fake"
 	"holdfast/rpc"
 )
@@ -41,6 +42,7 @@ type Peer struct {
 	fault   atomic.Pointer[func(fake.Op) error]
 	skew    atomic.Int64                // by which its clock is wrong, a time.Duration
 	slow    atomic.Int64                // longest time that raft's disk takes for a write, a time.Duration
+	faulty  *faultfs.Plan               // how the disk goes wrong in reading from the next start on
 	floor   uint64                      // the applied index that the next start must find at least
 	now     atomic.Pointer[incarnation] // nil: it has no process
 }
@@ -59,6 +61,7 @@ type incarnation struct {
 	atKill func(do func()) (forget func() bool) // has something done when dead is closed
 	asked  atomic.Bool                          // it was told to end
 	writes atomic.Int64                         // left before the file system fails; negative: it does not
+	reads  *faultfs.FS                          // goes wrong in reading when it is told to
 }
 
 func (i *incarnation) crashed() bool {
@@ -95,7 +98,8 @@ func (p *Peer) start() error {
 	inc.raft = newRaftLink(p.cluster.net, inc)
 	inc.writes.Store(-1)
 	inc.asked.Store(p.removed) // it ends by itself once it knows
-	fs := inc.fallible(p.fs)
+	inc.reads = faultfs.New(p.fs)
+	fs := inc.fallible(inc.reads)
 	if err := fs.MkdirAll(fs.PathJoin(dir, "raft"), 0o700); err != nil {
 		return err
 	}
@@ -103,6 +107,10 @@ func (p *Peer) start() error {
 		if err := syncFolder(fs, folder); err != nil {
 			return err
 		}
+	}
+	if p.faulty != nil {
+		inc.spoil(*p.faulty)
+		p.faulty = nil
 	}
 	var err error
 	inc.daemon, err = daemon.New(daemon.Options{Dir: dir, Config: p.config, Identity: p.Identity, Cluster: p.info,
@@ -198,6 +206,14 @@ func syncFolder(fs vfs.FS, path string) error {
 		return err
 	}
 	return folder.Close()
+}
+
+// spoil lets the disk go wrong in reading. The process may end by itself then, but
+// must not go on with something else than what it had written.
+func (i *incarnation) spoil(plan faultfs.Plan) {
+	i.asked.Store(true)
+	i.reads.Set(plan)
+	i.logs.spoil(plan)
 }
 
 // disk returns what makes raft wait for this peer's disk.

@@ -24,10 +24,11 @@ import (
 // tortureRound is how long the peers are tormented between two checks.
 const tortureRound = 25 * time.Second
 
-// TestTorture kills, freezes and restarts real peers under load, for the time
-// that TORTURE says (two minutes), and checks again and again that the pinset
-// is what the acknowledged writes made of it, on every peer (INV-ACK,
-// INV-HASH), and that every acknowledged file can be read.
+// TestTorture kills, freezes and restarts real peers under load, damages their
+// disks one at a time and floods them with connections, for the time that TORTURE
+// says (two minutes), and checks again and again that the pinset is what the
+// acknowledged writes made of it, on every peer (INV-ACK, INV-HASH), and that every
+// acknowledged file can be read, and never as another (INV-BYTES).
 func TestTorture(t *testing.T) {
 	length := 2 * time.Minute
 	if text := os.Getenv("TORTURE"); text != "" {
@@ -40,6 +41,9 @@ func TestTorture(t *testing.T) {
 	c := newCluster(t, 3, ackedSettings)
 	load := newWriters(c, 24, random.Uint64())
 	files := &spreadUploads{peers: c.peers, acked: map[string][]byte{}}
+	for _, p := range c.peers {
+		p.files = floodNofile // from the next start on
+	}
 	end := time.Now().Add(length)
 	lap := stopwatch(t)
 	for round := 1; time.Now().Before(end); round++ {
@@ -78,7 +82,7 @@ func (c *testCluster) torment(random *rand.Rand, length time.Duration) (deeds []
 	for ctx.Err() == nil {
 		some(2 * time.Second)
 		victim := any()
-		deed := random.IntN(6)
+		deed := random.IntN(8)
 		if deed == 0 || deed == 1 {
 			victim = c.leader()
 		}
@@ -102,6 +106,17 @@ func (c *testCluster) torment(random *rand.Rand, length time.Duration) (deeds []
 		case 5: // the power of the building fails
 			deeds = append(deeds, "kill all")
 			c.powerCut()
+		case 6: // a disk goes bad, and reads right again some time later
+			victim.kill()
+			damage := victim.damageDisk(random)
+			victim.start()
+			if damage != nil {
+				deeds = append(deeds, "damage "+damage.String())
+				some(8 * time.Second)
+				damage.heal()
+			}
+		case 7: // somebody opens connections
+			deeds = append(deeds, fmt.Sprintf("flood %s with %d connections", victim.name, victim.flood(ctx, time.Second)))
 		}
 		for _, p := range c.peers {
 			p.waitReady(startTime)
@@ -241,6 +256,7 @@ func (u *spreadUploads) run(ctx context.Context, random *rand.Rand) {
 		}
 		u.acked[c.String()] = content
 		u.fresh = append(u.fresh, c.String())
+		u.readBack(ctx, random)
 	}
 }
 
