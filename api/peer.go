@@ -8,8 +8,11 @@ import (
 	"github.com/multiformats/go-multiaddr"
 )
 
-// RPCProtocol names what peers speak to one another.
+// RPCProtocol names what members speak to one another.
 const RPCProtocol = "/holdfast/rpc/1"
+
+// JoinProtocol names what those who are no members may ask one.
+const JoinProtocol = "/holdfast/join/1"
 
 // IPFSID is the identity of a peer's IPFS node.
 type IPFSID struct {
@@ -20,7 +23,7 @@ type IPFSID struct {
 
 // ID tells who a peer is and whom it sees.
 type ID struct {
-	ID                    peer.ID               `json:"id"`
+	ID                    peer.ID               `json:"id,omitempty"`
 	Addresses             []multiaddr.Multiaddr `json:"addresses"` // each ends in /p2p/<id>
 	ClusterPeers          []peer.ID             `json:"cluster_peers"`
 	ClusterPeersAddresses []multiaddr.Multiaddr `json:"cluster_peers_addresses"`
@@ -170,6 +173,39 @@ type Member struct {
 	CommandVersion uint32 `json:",omitempty"`
 }
 
+// What is kept of a member. Every peer has it in its memory, and in each
+// message that lists the members.
+const (
+	MaxMemberAddresses = 64
+	MaxMemberNameBytes = 1024
+	MaxMultiaddrBytes  = 1024
+	maxPeerIDBytes     = 128
+	maxProgramBytes    = 256 // of a version's name
+	maxCredentialBytes = 256
+	maxClusterIDBytes  = 256
+	maxTokenYear       = 9999
+)
+
+// Validate refuses what cannot be the record of a member.
+func (m Member) Validate() error {
+	switch {
+	case m.ID == "":
+		return Errorf(CodeInvalid, "the new peer did not say who it is")
+	case len(m.ID) > maxPeerIDBytes:
+		return Errorf(CodeInvalid, "a peer ID has %d bytes; at most %d are kept", len(m.ID), maxPeerIDBytes)
+	case len(m.Name) > MaxMemberNameBytes:
+		return Errorf(CodeInvalid, "the peer's name has %d bytes; at most %d are kept", len(m.Name), MaxMemberNameBytes)
+	case len(m.Addresses) > MaxMemberAddresses:
+		return Errorf(CodeInvalid, "the peer has %d addresses; at most %d are kept; name those to dial it at with cluster.announce", len(m.Addresses), MaxMemberAddresses)
+	}
+	for _, addr := range m.Addresses {
+		if size := len(addr.Bytes()); size == 0 || size > MaxMultiaddrBytes {
+			return Errorf(CodeInvalid, "an address of the peer has %d bytes; those of 1 to %d are kept", size, MaxMultiaddrBytes)
+		}
+	}
+	return nil
+}
+
 // Role is a wish for a member's part in the votes.
 type Role string
 
@@ -209,6 +245,14 @@ type JoinRequest struct {
 	Time       time.Time
 }
 
+// Validate refuses a request that is larger than any honest one.
+func (r JoinRequest) Validate() error {
+	if len(r.Credential) > maxCredentialBytes || len(r.ClusterID) > maxClusterIDBytes || len(r.Version) > maxProgramBytes || len(r.Protocol) > maxProgramBytes {
+		return Errorf(CodeInvalid, "the request to join is larger than it can be")
+	}
+	return r.Member.Validate()
+}
+
 // JoinReply admits a peer.
 type JoinReply struct {
 	ClusterID string
@@ -238,7 +282,7 @@ type RepoGCKey struct {
 
 // RepoGC is what garbage collection did on one peer.
 type RepoGC struct {
-	Peer     peer.ID     `json:"peer"`
+	Peer     peer.ID     `json:"peer,omitempty"`
 	PeerName string      `json:"peername"`
 	Keys     []RepoGCKey `json:"keys"`
 	Error    string      `json:"error,omitempty"`
@@ -256,6 +300,14 @@ type TokenRequest struct {
 	// Reusable tokens admit any number of peers: the peers of one deployment
 	// share one. Others work once.
 	Reusable bool `json:",omitempty"`
+}
+
+// Validate refuses a token that nobody could use.
+func (r TokenRequest) Validate() error {
+	if r.Hash == [32]byte{} || r.ExpiresAt.Year() > maxTokenYear || r.ExpiresAt.Unix() <= 0 {
+		return Errorf(CodeInvalid, "this is no join token: it needs the hash of a credential and a time at which it expires")
+	}
+	return nil
 }
 
 // DeclineRequest tells the leader that a peer cannot hold a replica (its disk

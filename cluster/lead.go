@@ -74,7 +74,7 @@ func (c *Cluster) found(ctx context.Context) error {
 		return nil
 	}
 	_, err := c.propose(ctx, state.InitClusterCommand{ClusterID: c.cfg.ClusterID,
-		Member: api.Member{ID: c.cfg.Self, Name: c.cfg.Name, Addresses: c.fullAddresses(), CommandVersion: c.state.Known(), JoinedAt: c.wall().UTC()}})
+		Member: api.Member{ID: c.cfg.Self, Name: c.cfg.Name, Addresses: c.announced(), CommandVersion: c.state.Known(), JoinedAt: c.wall().UTC()}})
 	if errors.Is(err, api.ErrConflict) {
 		return nil
 	}

@@ -206,11 +206,17 @@ func (c *Cluster) LocalRepoStat(ctx context.Context) (api.RepoStat, error) {
 // LocalRepoGC collects garbage on this peer.
 func (c *Cluster) LocalRepoGC(ctx context.Context) (api.RepoGC, error) {
 	result := api.RepoGC{Peer: c.cfg.Self, PeerName: c.cfg.Name, Keys: []api.RepoGCKey{}}
-	err := c.node.GC(ctx, func(key api.RepoGCKey) { result.Keys = append(result.Keys, key) })
+	err := c.CollectGarbage(ctx, func(key api.RepoGCKey) { result.Keys = append(result.Keys, key) })
+	return result, err
+}
+
+// CollectGarbage is LocalRepoGC that tells each key as it goes.
+func (c *Cluster) CollectGarbage(ctx context.Context, emit func(api.RepoGCKey)) error {
+	err := c.node.GC(ctx, emit)
 	// An add that comes right after shall not be refused for want of the space
 	// that has just become free.
 	if unheard := c.peers.Report(ctx); unheard != nil {
 		c.logger.Debug("the leader does not know of the free space yet", "err", unheard)
 	}
-	return result, err
+	return err
 }

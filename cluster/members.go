@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
 
 	"holdfast/api"
 	"holdfast/state"
@@ -22,6 +23,9 @@ const maxSkew = 5 * time.Minute
 func (c *Cluster) CreateToken(ctx context.Context, req api.TokenRequest) error {
 	_, err := onLeader(ctx, c,
 		func(ctx context.Context) (struct{}, error) {
+			if err := req.Validate(); err != nil {
+				return struct{}{}, err
+			}
 			_, err := c.proposeHere(ctx, state.CreateTokenCommand{Hash: req.Hash, ExpiresAt: req.ExpiresAt, Reusable: req.Reusable})
 			return struct{}{}, err
 		},
@@ -45,8 +49,8 @@ func (c *Cluster) Join(ctx context.Context, req api.JoinRequest) (api.JoinReply,
 	if skew := time.Since(req.Time).Abs(); skew > maxSkew {
 		return api.JoinReply{}, api.Errorf(api.CodeInvalid, "the clocks of the two peers differ by %s; set both by NTP and try again", skew.Round(time.Second))
 	}
-	if req.Member.ID == "" {
-		return api.JoinReply{}, api.Errorf(api.CodeInvalid, "the new peer did not say who it is")
+	if err := req.Validate(); err != nil {
+		return api.JoinReply{}, err
 	}
 	return onLeader(ctx, c,
 		func(ctx context.Context) (api.JoinReply, error) { return c.admit(ctx, req) },
@@ -56,8 +60,11 @@ func (c *Cluster) Join(ctx context.Context, req api.JoinRequest) (api.JoinReply,
 }
 
 func (c *Cluster) admit(ctx context.Context, req api.JoinRequest) (api.JoinReply, error) {
-	req.Member.JoinedAt = c.wall().UTC()
 	command := state.JoinCommand{Hash: sha256.Sum256([]byte(req.Credential)), At: c.agreedTime(), Member: req.Member}
+	if err := c.judgeJoin(ctx, command); err != nil {
+		return api.JoinReply{}, err
+	}
+	command.Member.JoinedAt, command.Member.Role = c.wall().UTC(), ""
 	if _, err := c.proposeHere(ctx, command); err != nil {
 		return api.JoinReply{}, err
 	}
@@ -72,6 +79,20 @@ func (c *Cluster) admit(ctx context.Context, req api.JoinRequest) (api.JoinReply
 	}
 	c.logger.Info("peer admitted", "peer", req.Member.ID, "name", req.Member.Name)
 	return api.JoinReply{ClusterID: c.state.ClusterID(), Members: members}, nil
+}
+
+// judgeJoin refuses a join before it is logged: those who may not join would fill
+// the log. A token may have been made a moment ago, so a refusal is given by a
+// pinset that contains all that was acknowledged.
+func (c *Cluster) judgeJoin(ctx context.Context, join state.JoinCommand) error {
+	err := c.state.Admits(join.Hash, join.Member.ID, join.At)
+	if api.CodeOf(err) != api.CodeForbidden {
+		return err
+	}
+	if err := c.Barrier(ctx); err != nil {
+		return err
+	}
+	return c.state.Admits(join.Hash, join.Member.ID, join.At)
 }
 
 // proposeHere proposes a command if this peer is the leader.
@@ -111,6 +132,9 @@ func (c *Cluster) PutMember(ctx context.Context, member api.Member) error {
 			if !exists {
 				return struct{}{}, api.Errorf(api.CodeForbidden, "%s is not a member of this cluster", member.ID)
 			}
+			if err := member.Validate(); err != nil {
+				return struct{}{}, err
+			}
 			member.JoinedAt = known.JoinedAt
 			_, err = c.proposeHere(ctx, state.PutMemberCommand{Member: member})
 			return struct{}{}, err
@@ -128,7 +152,7 @@ func (c *Cluster) announceSelf(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	present := api.Member{ID: c.cfg.Self, Name: c.cfg.Name, Addresses: c.fullAddresses(), CommandVersion: c.state.Known()}
+	present := api.Member{ID: c.cfg.Self, Name: c.cfg.Name, Addresses: c.announced(), CommandVersion: c.state.Known()}
 	if !exists || known.Name == present.Name && known.CommandVersion == present.CommandVersion && sameAddresses(known, present) {
 		return nil
 	}
@@ -137,6 +161,12 @@ func (c *Cluster) announceSelf(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// announced are as many of this peer's addresses as are kept of a member.
+func (c *Cluster) announced() []multiaddr.Multiaddr {
+	all := c.fullAddresses()
+	return all[:min(len(all), api.MaxMemberAddresses)]
 }
 
 func sameAddresses(a, b api.Member) bool {

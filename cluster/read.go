@@ -156,6 +156,7 @@ func (c *Cluster) RepoGC(ctx context.Context, local bool) (api.GlobalRepoGC, err
 			result, err = c.LocalRepoGC(ctx)
 		case err == nil:
 			result, err = c.remote.RepoGC(ctx, member)
+			result.Peer, result.PeerName = member, c.nameOf(member)
 		}
 		if err != nil {
 			result.Peer, result.PeerName = member, c.nameOf(member)

@@ -108,8 +108,12 @@ func (s *BlockStream) receive() error {
 }
 
 func (s *BlockStream) acknowledge(reply Reply[uint64], ok bool) error {
-	if !ok {
+	if !ok { // the peer has ended the stream; ours has not ended by that
+		s.cancel()
 		<-s.done
+		if errors.Is(s.err, context.Canceled) {
+			return s.fail(nil)
+		}
 		return s.fail(s.err)
 	}
 	if reply.Err != nil {

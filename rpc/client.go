@@ -2,6 +2,8 @@ package rpc
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"iter"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -104,14 +106,19 @@ func (c *Client) IsMember(ctx context.Context, to, id peer.ID) (bool, error) {
 	return call[peer.ID, bool](ctx, c, to, serviceCluster, "IsMember", id)
 }
 
-// Join asks any member to admit this peer.
+// Join asks the leader to admit a peer that has asked this member.
 func (c *Client) Join(ctx context.Context, to peer.ID, in api.JoinRequest) (api.JoinReply, error) {
 	return call[api.JoinRequest, api.JoinReply](ctx, c, to, serviceCluster, "Join", in)
 }
 
+// AskToJoin asks any member to admit this peer.
+func (c *Client) AskToJoin(ctx context.Context, to peer.ID, in api.JoinRequest) (api.JoinReply, error) {
+	return call[api.JoinRequest, api.JoinReply](ctx, c, to, serviceJoiner, "Join", in)
+}
+
 // Standing asks a member whether this peer is one, too.
 func (c *Client) Standing(ctx context.Context, to peer.ID) (api.Standing, error) {
-	return call[Nothing, api.Standing](ctx, c, to, serviceCluster, "Standing", Nothing{})
+	return call[Nothing, api.Standing](ctx, c, to, serviceJoiner, "Standing", Nothing{})
 }
 
 // Status asks a peer for its status of a pin.
@@ -121,7 +128,8 @@ func (c *Client) Status(ctx context.Context, to peer.ID, in api.Cid) (api.PinInf
 
 // StatusAll streams a peer's statuses in the order of their CIDs' bytes.
 func (c *Client) StatusAll(ctx context.Context, to peer.ID, in api.StatusQuery) iter.Seq2[api.PinInfo, error] {
-	return stream[api.StatusQuery, api.PinInfo](ctx, c, to, serviceTracker, "StatusAll", in)
+	return frames(ctx, c, to, serviceTracker, "StatusEach", in,
+		stream[api.StatusQuery, api.PinInfo](ctx, c, to, serviceTracker, "StatusAll", in))
 }
 
 // Recover asks a peer to try a failed pin again now.
@@ -131,7 +139,8 @@ func (c *Client) Recover(ctx context.Context, to peer.ID, in api.Cid) (api.PinIn
 
 // RecoverAll asks a peer to try all failed pins again now.
 func (c *Client) RecoverAll(ctx context.Context, to peer.ID) iter.Seq2[api.PinInfo, error] {
-	return stream[Nothing, api.PinInfo](ctx, c, to, serviceTracker, "RecoverAll", Nothing{})
+	return frames(ctx, c, to, serviceTracker, "RecoverEach", Nothing{},
+		stream[Nothing, api.PinInfo](ctx, c, to, serviceTracker, "RecoverAll", Nothing{}))
 }
 
 // Report sends a report to the leader and returns the leader's view.
@@ -144,12 +153,34 @@ func (c *Client) RepoStat(ctx context.Context, to peer.ID) (api.RepoStat, error)
 	return call[Nothing, api.RepoStat](ctx, c, to, serviceNode, "RepoStat", Nothing{})
 }
 
-// RepoGC asks a peer to collect garbage; it can take long, so ctx bounds it.
+// RepoGC asks a peer to collect garbage. It can take as long as ctx allows; the
+// peer says all the while that it is at work.
 func (c *Client) RepoGC(ctx context.Context, to peer.ID) (api.RepoGC, error) {
-	return call[Nothing, api.RepoGC](ctx, c, to, serviceNode, "RepoGC", Nothing{})
+	result, more := api.RepoGC{Keys: []api.RepoGCKey{}}, 0
+	err := receive(ctx, c, to, serviceNode, "CollectGarbage", Nothing{}, func(f Frame[api.RepoGCKey]) bool {
+		room := min(maxKeys-len(result.Keys), len(f.Items))
+		result.Keys = append(result.Keys, f.Items[:room]...)
+		more += len(f.Items) - room
+		return true
+	})
+	if errors.Is(err, errOlder) {
+		var reply Reply[api.RepoGC]
+		if err := c.transport.Call(ctx, to, serviceNode, "RepoGC", Nothing{}, &reply); err != nil || reply.Err == nil {
+			return reply.Value, err
+		}
+		return reply.Value, reply.Err
+	}
+	if more > 0 {
+		result.Keys = append(result.Keys, api.RepoGCKey{Error: fmt.Sprintf("the list ends here; %d more blocks were removed", more)})
+	}
+	return result, err
 }
 
-// stream sends one message and yields the items of the batches that come back.
+// maxKeys is how many keys of what was removed are kept for an answer.
+const maxKeys = 1_000_000
+
+// stream sends one message and yields the items of the batches that come back
+// from a peer of an older version.
 func stream[In, Out any](ctx context.Context, c *Client, to peer.ID, service, method string, in In) iter.Seq2[Out, error] {
 	return func(yield func(Out, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)

@@ -29,19 +29,19 @@ type Memory struct {
 }
 
 type memoryPeer struct {
-	objects  map[string]any
-	isMember func(peer.ID) bool
+	objects map[string]any
+	roleOf  func(peer.ID) Role
 }
 
 // Serve adds a peer to the network, in place of an earlier one of the same ID,
 // and returns its transport.
-func (m *Memory) Serve(self peer.ID, services Services, isMember func(peer.ID) bool) Transport {
+func (m *Memory) Serve(self peer.ID, services Services, roleOf func(peer.ID) Role) Transport {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.peers == nil {
 		m.peers = make(map[peer.ID]*memoryPeer)
 	}
-	m.peers[self] = &memoryPeer{objects: services.objects(), isMember: isMember}
+	m.peers[self] = &memoryPeer{objects: services.objects(), roleOf: roleOf}
 	return &memoryTransport{network: m, self: self}
 }
 
@@ -87,12 +87,12 @@ func (t *memoryTransport) find(to peer.ID, service, method string) (reflect.Valu
 	if p == nil {
 		return reflect.Value{}, errors.New("connection refused")
 	}
-	if !Allowed(p.isMember(t.self), service, method) {
+	if !Allowed(p.roleOf(t.self), service, method) {
 		return reflect.Value{}, api.Errorf(api.CodeForbidden, "peer %s does not accept this peer as a member of its cluster", to)
 	}
 	function := reflect.ValueOf(p.objects[service]).MethodByName(method)
 	if !function.IsValid() {
-		return reflect.Value{}, fmt.Errorf("no method %s.%s", service, method)
+		return reflect.Value{}, api.Errorf(api.CodeUnsupported, "%s.%s of peer %s: %w", service, method, to, errOlder)
 	}
 	return function, nil
 }

@@ -22,6 +22,7 @@ type Cluster interface {
 	TransferLeadership(context.Context, peer.ID) error
 	CreateToken(context.Context, api.TokenRequest) error
 	PutMember(context.Context, api.Member) error
+	Join(context.Context, api.JoinRequest) (api.JoinReply, error) // that another member was asked for
 	LocalID(context.Context) (api.ID, error)
 	IsMember(context.Context, peer.ID) (bool, error)
 }
@@ -50,6 +51,8 @@ type Monitor interface {
 type Node interface {
 	LocalRepoStat(context.Context) (api.RepoStat, error)
 	LocalRepoGC(context.Context) (api.RepoGC, error)
+	// CollectGarbage calls emit for what it removed, one call after the other.
+	CollectGarbage(ctx context.Context, emit func(api.RepoGCKey)) error
 	// PutBlocks verifies blocks and writes them; Sync makes them durable.
 	PutBlocks(context.Context, []api.Block) error
 	Sync(context.Context) error
@@ -81,9 +84,6 @@ func (r *Reply[T]) set(value T, err error) error {
 // Nothing is the value of a request or reply that has none.
 type Nothing struct{}
 
-// batchSize is how many statuses travel in one message of a stream.
-const batchSize = 256
-
 type clusterService struct {
 	handler Cluster
 	joiner  Joiner
@@ -106,6 +106,9 @@ func (s *clusterService) Allocate(ctx context.Context, in api.PinOptions, out *R
 }
 
 func (s *clusterService) Decline(ctx context.Context, in api.DeclineRequest, out *Reply[Nothing]) error {
+	if err := ownCall(ctx, "Cluster.Decline", in.Peer); err != nil {
+		return out.set(Nothing{}, err)
+	}
 	return out.set(Nothing{}, s.handler.Decline(ctx, in))
 }
 
@@ -130,6 +133,9 @@ func (s *clusterService) CreateToken(ctx context.Context, in api.TokenRequest, o
 }
 
 func (s *clusterService) PutMember(ctx context.Context, in api.Member, out *Reply[Nothing]) error {
+	if err := ownCall(ctx, "Cluster.PutMember", in.ID); err != nil {
+		return out.set(Nothing{}, err)
+	}
 	return out.set(Nothing{}, s.handler.PutMember(ctx, in))
 }
 
@@ -142,11 +148,25 @@ func (s *clusterService) IsMember(ctx context.Context, in peer.ID, out *Reply[bo
 }
 
 func (s *clusterService) Join(ctx context.Context, in api.JoinRequest, out *Reply[api.JoinReply]) error {
+	return out.set(s.handler.Join(ctx, in))
+}
+
+// Standing is what peers of an older version ask; newer ones ask the Joiner.
+func (s *clusterService) Standing(ctx context.Context, in Nothing, out *Reply[api.Standing]) error {
+	return (&joinerService{s.joiner}).Standing(ctx, in, out)
+}
+
+type joinerService struct{ joiner Joiner }
+
+func (s *joinerService) Join(ctx context.Context, in api.JoinRequest, out *Reply[api.JoinReply]) error {
+	if err := ownCall(ctx, "Joiner.Join", in.Member.ID); err != nil {
+		return out.set(api.JoinReply{}, err)
+	}
 	return out.set(s.joiner.Join(ctx, in))
 }
 
 // Standing answers about who asks, and about nobody else.
-func (s *clusterService) Standing(ctx context.Context, _ Nothing, out *Reply[api.Standing]) error {
+func (s *joinerService) Standing(ctx context.Context, _ Nothing, out *Reply[api.Standing]) error {
 	id, err := sender(ctx)
 	if err != nil {
 		return out.set(api.Standing{}, err)
@@ -160,61 +180,41 @@ func (s *trackerService) Status(ctx context.Context, in api.Cid, out *Reply[api.
 	return out.set(s.handler.LocalStatus(ctx, in))
 }
 
+// StatusEach streams statuses.
+func (s *trackerService) StatusEach(ctx context.Context, in <-chan api.StatusQuery, out chan<- Frame[api.PinInfo]) error {
+	return sendFrames(ctx, in, out, s.handler.LocalStatusAll)
+}
+
+// StatusAll is StatusEach for peers of an older version.
 func (s *trackerService) StatusAll(ctx context.Context, in <-chan api.StatusQuery, out chan<- Reply[[]api.PinInfo]) error {
-	query, ok := <-in
-	if !ok {
-		close(out)
-		return nil
-	}
-	return sendBatches(ctx, s.handler.LocalStatusAll(ctx, query), out)
+	return sendBatches(ctx, in, out, s.handler.LocalStatusAll)
 }
 
 func (s *trackerService) Recover(ctx context.Context, in api.Cid, out *Reply[api.PinInfo]) error {
 	return out.set(s.handler.LocalRecover(ctx, in))
 }
 
-func (s *trackerService) RecoverAll(ctx context.Context, _ <-chan Nothing, out chan<- Reply[[]api.PinInfo]) error {
-	return sendBatches(ctx, s.handler.LocalRecoverAll(ctx), out)
+// RecoverEach tries failed pins again and streams them.
+func (s *trackerService) RecoverEach(ctx context.Context, in <-chan Nothing, out chan<- Frame[api.PinInfo]) error {
+	return sendFrames(ctx, in, out, s.recoverAll)
 }
 
-// sendBatches streams a sequence; its error, if any, is the last message.
-func sendBatches[T any](ctx context.Context, items iter.Seq2[T, error], out chan<- Reply[[]T]) error {
-	defer close(out)
-	var batch []T
-	send := func(r Reply[[]T]) bool {
-		select {
-		case out <- r:
-			return true
-		case <-ctx.Done():
-			return false
-		}
-	}
-	for item, err := range items {
-		if err != nil {
-			send(Reply[[]T]{Value: batch, Err: api.AsError(err)})
-			return nil
-		}
-		if batch = append(batch, item); len(batch) == batchSize {
-			if !send(Reply[[]T]{Value: batch}) {
-				return nil
-			}
-			batch = nil
-		}
-	}
-	if len(batch) > 0 {
-		send(Reply[[]T]{Value: batch})
-	}
-	return nil
+// RecoverAll is RecoverEach for peers of an older version.
+func (s *trackerService) RecoverAll(ctx context.Context, in <-chan Nothing, out chan<- Reply[[]api.PinInfo]) error {
+	return sendBatches(ctx, in, out, s.recoverAll)
+}
+
+func (s *trackerService) recoverAll(ctx context.Context, _ Nothing) iter.Seq2[api.PinInfo, error] {
+	return s.handler.LocalRecoverAll(ctx)
 }
 
 type monitorService struct{ handler Monitor }
 
 func (s *monitorService) Report(ctx context.Context, in api.PeerReport, out *Reply[api.Digest]) error {
-	from, err := sender(ctx)
-	if err != nil {
+	if err := ownCall(ctx, "Monitor.Report", in.Peer); err != nil {
 		return out.set(api.Digest{}, err)
 	}
-	return out.set(s.handler.Receive(ctx, from, in))
+	return out.set(s.handler.Receive(ctx, in.Peer, in))
 }
 
 type nodeService struct{ handler Node }
@@ -223,6 +223,25 @@ func (s *nodeService) RepoStat(ctx context.Context, _ Nothing, out *Reply[api.Re
 	return out.set(s.handler.LocalRepoStat(ctx))
 }
 
+// CollectGarbage streams what is removed.
+func (s *nodeService) CollectGarbage(ctx context.Context, in <-chan Nothing, out chan<- Frame[api.RepoGCKey]) error {
+	return sendFrames(ctx, in, out, func(ctx context.Context, _ Nothing) iter.Seq2[api.RepoGCKey, error] {
+		return func(yield func(api.RepoGCKey, error) bool) {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			err := s.handler.CollectGarbage(ctx, func(key api.RepoGCKey) {
+				if ctx.Err() == nil && !yield(key, nil) {
+					cancel()
+				}
+			})
+			if err != nil && ctx.Err() == nil {
+				yield(api.RepoGCKey{}, err)
+			}
+		}
+	})
+}
+
+// RepoGC is CollectGarbage for peers of an older version.
 func (s *nodeService) RepoGC(ctx context.Context, _ Nothing, out *Reply[api.RepoGC]) error {
 	return out.set(s.handler.LocalRepoGC(ctx))
 }
@@ -241,6 +260,7 @@ func (s *nodeService) PutBlocks(ctx context.Context, in <-chan api.BlockBatch, o
 		return nil
 	}
 	defer release()
+	defer drain(in)
 	var stored uint64
 	for batch := range in {
 		err := s.handler.PutBlocks(ctx, batch.Blocks)

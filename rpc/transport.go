@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p-gorpc"
@@ -21,54 +22,46 @@ type Transport interface {
 	Stream(ctx context.Context, to peer.ID, service, method string, in, out any) error
 }
 
-// Names of the services on the wire.
-const (
-	serviceCluster = "Cluster"
-	serviceTracker = "Tracker"
-	serviceMonitor = "Monitor"
-	serviceNode    = "Node"
-)
-
-// openMethods are those that a peer which is not a member may call. Everything
-// else is for members.
-var openMethods = map[string]bool{
-	serviceCluster + ".Join":     true,
-	serviceCluster + ".Standing": true,
+type libp2pTransport struct {
+	host   host.Host
+	client *rpc.Client
 }
-
-// Allowed says whether a peer may call a method.
-func Allowed(member bool, service, method string) bool {
-	return member || openMethods[service+"."+method]
-}
-
-type libp2pTransport struct{ client *rpc.Client }
 
 // Serve offers the services of this peer to others over libp2p and returns the
-// transport to reach them. isMember decides who may call what.
-func Serve(h host.Host, services Services, isMember func(peer.ID) bool) (Transport, error) {
-	server := rpc.NewServer(h, protocol.ID(api.RPCProtocol),
+// transport to reach them. roleOf says what a caller is to this peer; strangers
+// reach the Joiner alone, and nothing that they send reaches gorpc.
+func Serve(h host.Host, services Services, roleOf func(peer.ID) Role) (Transport, error) {
+	inside := &gate{Host: h, isMember: func(id peer.ID) bool { return roleOf(id) != Stranger }, turns: map[peer.ID]chan struct{}{}}
+	server := rpc.NewServer(inside, protocol.ID(api.RPCProtocol),
 		rpc.WithAuthorizeFunc(func(id peer.ID, service, method string) bool {
-			return Allowed(isMember(id), service, method)
+			return Allowed(roleOf(id), service, method)
 		}))
 	for name, object := range services.objects() {
+		if name == serviceJoiner {
+			continue
+		}
 		if err := server.RegisterName(name, object); err != nil {
 			return nil, fmt.Errorf("register rpc service %s: %w", name, err)
 		}
 	}
+	newDoor(services).open(h)
 	return NewTransport(h), nil
 }
 
 // NewTransport reaches other peers over libp2p without serving any.
 func NewTransport(h host.Host) Transport {
-	return &libp2pTransport{client: rpc.NewClient(h, protocol.ID(api.RPCProtocol))}
+	return &libp2pTransport{host: h, client: rpc.NewClient(&gate{Host: h}, protocol.ID(api.RPCProtocol))}
 }
 
 func (t *libp2pTransport) Call(ctx context.Context, to peer.ID, service, method string, in, out any) error {
+	if service == serviceJoiner {
+		return t.knock(ctx, to, method, in, out)
+	}
 	return wireError(to, t.client.CallContext(ctx, to, service, method, in, out))
 }
 
 func (t *libp2pTransport) Stream(ctx context.Context, to peer.ID, service, method string, in, out any) error {
-	return wireError(to, t.client.Stream(ctx, to, service, method, in, out))
+	return wireError(to, t.client.Stream(context.WithValue(ctx, streaming{}, true), to, service, method, in, out))
 }
 
 // wireError gives a failed exchange its code: the peer was not reached, or it
@@ -79,25 +72,25 @@ func wireError(to peer.ID, err error) error {
 		return nil
 	case rpc.IsAuthorizationError(err):
 		return api.Errorf(api.CodeForbidden, "peer %s does not accept this peer as a member of its cluster; join it with 'cluster-service join TOKEN'", to)
+	case notServed(err):
+		return api.Errorf(api.CodeUnsupported, "peer %s: %w", to, errOlder)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return api.Errorf(api.CodeUnavailable, "peer %s did not answer in time: %w", to, err)
 	}
 	return api.Errorf(api.CodeUnavailable, "peer %s cannot be reached: %w", to, err)
 }
 
-// sender tells who made a call; the transport authenticated it.
-func sender(ctx context.Context) (peer.ID, error) {
-	id, err := rpc.GetRequestSender(ctx)
-	if err != nil {
-		return "", fmt.Errorf("read the sender of a call: %w", err)
-	}
-	return id, nil
+// notServed says that the peer knows no such method. gorpc has no code for it.
+func notServed(err error) bool {
+	text := fmt.Sprint(err)
+	return rpc.IsServerError(err) && strings.HasPrefix(text, "rpc: can't find")
 }
 
 // objects returns what is registered, by name.
 func (s Services) objects() map[string]any {
 	return map[string]any{
 		serviceCluster: &clusterService{handler: s.Cluster, joiner: s.Joiner},
+		serviceJoiner:  &joinerService{joiner: s.Joiner},
 		serviceTracker: &trackerService{handler: s.Tracker},
 		serviceMonitor: &monitorService{handler: s.Monitor},
 		serviceNode:    &nodeService{handler: s.Node},

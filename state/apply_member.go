@@ -118,22 +118,12 @@ func (t *tx) join(op *statepb.JoinOp) (Result, error) {
 	if err := t.tooOld(member); err != nil {
 		return Result{Err: err}, nil
 	}
-	switch {
-	case !known:
-		return refuse(api.CodeForbidden, "the join token is not known here, or was used or has expired long ago; create another with 'cluster-service token create'"), nil
-	case op.At >= tok.expiresAt:
-		return refuse(api.CodeForbidden, "the join token has expired; create another with 'cluster-service token create'"), nil
-	case tok.reusable:
-		_, repeat := t.members[member.ID]
+	_, repeat := t.members[member.ID]
+	if err := judgeToken(tok, known, repeat, member.ID, op.At); err != nil {
+		return Result{Err: err}, nil
+	}
+	if tok.reusable || tok.usedBy != "" {
 		return Result{Repeat: repeat}, t.writeMember(member, op.Member)
-	case tok.usedBy == member.ID:
-		if _, still := t.members[member.ID]; still {
-			// Its first answer was lost.
-			return Result{Repeat: true}, t.writeMember(member, op.Member)
-		}
-		fallthrough
-	case tok.usedBy != "":
-		return refuse(api.CodeForbidden, "the join token was used already; create another with 'cluster-service token create'"), nil
 	}
 	if err := t.writeToken(hash, token{expiresAt: tok.expiresAt, usedBy: member.ID}); err != nil {
 		return Result{}, err

@@ -74,6 +74,7 @@ type parts struct {
 	adder       *adder.Adder
 	keeper      *backup.Keeper // nil: no backups by the clock
 	trust       *trust
+	guests      guests
 	disks       *disks // nil in simulation
 	rest        *front.Front
 	proxy       *front.Front
@@ -219,7 +220,7 @@ func (d *Daemon) lock(ctx context.Context) (unlock func() error, err error) {
 func (d *Daemon) startParts(ctx context.Context, s *stages) error {
 	d.enter("the cluster swarm opens")
 	if !d.opts.Seams.simulated() {
-		h, err := newHost(d.opts.Identity, d.opts.Cluster, d.opts.Config.ClusterListen, d.opts.Config.ClusterAnnounce, d.descriptors.cluster, d.opts.Version.Version)
+		h, err := newHost(d.opts.Identity, d.opts.Cluster, d.opts.Config.ClusterListen, d.opts.Config.ClusterAnnounce, d.descriptors.cluster, d.opts.Version.Version, &d.guests)
 		if err != nil {
 			return err
 		}
@@ -244,6 +245,8 @@ func (d *Daemon) startParts(ctx context.Context, s *stages) error {
 		return err
 	}
 	d.trust.follow(d.memberIDs)
+	isMember := d.trust.isMember
+	d.guests.isMember.Store(&isMember)
 	d.enter("the tracker's store opens")
 	if err := d.openTracker(s); err != nil {
 		return err
@@ -372,9 +375,9 @@ func (d *Daemon) openCluster() error {
 	if err != nil {
 		return err
 	}
-	services.Cluster, services.Tracker, services.Monitor = leaderOnly{d.cluster}, d.cluster, d.monitor
+	services.Cluster, services.Tracker, services.Monitor = leaderOnly{d.cluster, d.log.IsLeader}, d.cluster, d.monitor
 	services.Joiner = d.cluster
-	remote.Transport, err = d.seams.RPC(services, d.trust.isMember)
+	remote.Transport, err = d.seams.RPC(services, d.roleOf)
 	if err != nil {
 		return err
 	}

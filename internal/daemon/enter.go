@@ -101,7 +101,7 @@ const (
 )
 
 func (e entrance) enter(ctx context.Context, founds bool) (ClusterInfo, error) {
-	h, err := newHost(e.identity, ClusterInfo{Secret: e.deployment.Secret.swarmKey()}, e.cfg.ClusterListen, e.cfg.ClusterAnnounce, joinConnections, e.version.Version)
+	h, err := newHost(e.identity, ClusterInfo{Secret: e.deployment.Secret.swarmKey()}, e.cfg.ClusterListen, e.cfg.ClusterAnnounce, joinConnections, e.version.Version, nil)
 	if err != nil {
 		return ClusterInfo{}, err
 	}
@@ -145,7 +145,7 @@ func (e entrance) enter(ctx context.Context, founds bool) (ClusterInfo, error) {
 // final says that asking again would not help.
 func final(err error, waited time.Duration) bool {
 	switch api.CodeOf(err) {
-	case api.CodeUnavailable, api.CodeNoLeader, api.CodeUnknownOutcome:
+	case api.CodeUnavailable, api.CodeNoLeader, api.CodeUnknownOutcome, api.CodeRateLimited:
 		return false
 	case api.CodeForbidden:
 		return waited > forbiddenPatience
@@ -198,7 +198,7 @@ func (e entrance) askAt(ctx context.Context, h host.Host, addr multiaddr.Multiad
 	if err != nil {
 		return ClusterInfo{}, err
 	}
-	reply, err := rpc.NewClient(rpc.NewTransport(h)).Join(ctx, id, request)
+	reply, err := rpc.NewClient(rpc.NewTransport(h)).AskToJoin(ctx, id, request)
 	if err != nil {
 		if waiting, _ := h.Peerstore().SupportsProtocols(id, waitingProtocol); len(waiting) > 0 {
 			return ClusterInfo{}, errWaiting

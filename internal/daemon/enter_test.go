@@ -153,7 +153,7 @@ func swarmHost(t *testing.T, secret DeploymentSecret) listening {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := newHost(identity, ClusterInfo{Secret: secret.swarmKey()}, []string{"/ip4/127.0.0.1/tcp/0"}, nil, joinConnections, "test")
+	h, err := newHost(identity, ClusterInfo{Secret: secret.swarmKey()}, []string{"/ip4/127.0.0.1/tcp/0"}, nil, joinConnections, "test", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

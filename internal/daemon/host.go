@@ -16,9 +16,11 @@ import (
 
 // newHost opens the cluster swarm: private by its pre-shared key, which rules
 // out QUIC, and apart from the IPFS swarm, so that neither raft nor rpc is in
-// reach of the public network. See docs/architecture.md.
-func newHost(identity Identity, info ClusterInfo, listen, announce []string, connections int, version string) (host.Host, error) {
+// reach of the public network. See docs/architecture.md. guests are the limits
+// for those who are no members; nil: this host serves nobody.
+func newHost(identity Identity, info ClusterInfo, listen, announce []string, connections int, version string, guests *guests) (host.Host, error) {
 	options := []libp2p.Option{
+		libp2p.Ping(false), // nobody asks for it
 		libp2p.Identity(identity.Key),
 		libp2p.PrivateNetwork(info.Secret),
 		libp2p.Transport(tcp.NewTCPTransport),
@@ -30,6 +32,9 @@ func newHost(identity Identity, info ClusterInfo, listen, announce []string, con
 		return nil, fmt.Errorf("cluster swarm: %w", err)
 	}
 	options = append(options, limits...)
+	if guests != nil {
+		options = append(options, libp2p.ConnectionGater(guests))
+	}
 	if len(listen) == 0 {
 		options = append(options, libp2p.NoListenAddrs)
 	} else {
@@ -50,6 +55,9 @@ func newHost(identity Identity, info ClusterInfo, listen, announce []string, con
 	if err != nil {
 		return nil, fmt.Errorf("cluster swarm: %w", err)
 	}
+	if guests != nil {
+		guests.network.Store(&h)
+	}
 	return h, nil
 }
 
@@ -67,6 +75,7 @@ func swarmLimits(connections int) ([]libp2p.Option, error) {
 	}
 	scaled := rcmgr.DefaultLimits
 	libp2p.SetDefaultServiceLimits(&scaled)
+	narrowDoor(&scaled)
 	own := rcmgr.PartialLimitConfig{
 		System:    rcmgr.ResourceLimits{FD: rcmgr.LimitVal(connections)},
 		Transient: rcmgr.ResourceLimits{FD: rcmgr.LimitVal(connections / 2)},

@@ -26,7 +26,7 @@ func Join(ctx context.Context, dir string, token JoinToken, identity Identity, c
 	if info.Secret, err = hex.DecodeString(token.Secret); err != nil || len(info.Secret) != 32 {
 		return api.Errorf(api.CodeInvalid, "the join token is damaged: its secret is not 64 hexadecimal digits")
 	}
-	h, err := newHost(identity, info, c.ClusterListen, c.ClusterAnnounce, joinConnections, version.Version)
+	h, err := newHost(identity, info, c.ClusterListen, c.ClusterAnnounce, joinConnections, version.Version, nil)
 	if err != nil {
 		return err
 	}
@@ -47,6 +47,7 @@ func Join(ctx context.Context, dir string, token JoinToken, identity Identity, c
 // joinRequest is what a new peer says of itself.
 func joinRequest(h host.Host, identity Identity, c config.Config, version api.Version, credential string) (api.JoinRequest, error) {
 	addresses, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: identity.ID, Addrs: h.Addrs()})
+	addresses = addresses[:min(len(addresses), api.MaxMemberAddresses)]
 	return api.JoinRequest{Credential: credential, Version: version.Version, Protocol: api.RPCProtocol, Time: time.Now(),
 		Member: api.Member{ID: identity.ID, Name: c.PeerName, Addresses: addresses, CommandVersion: state.CommandVersion}}, err
 }
@@ -62,13 +63,13 @@ func askToJoin(ctx context.Context, h host.Host, token JoinToken, request api.Jo
 		}
 		h.Peerstore().AddAddrs(member.ID, withoutPeer(member), peerstore.TempAddrTTL)
 		bounded, cancel := context.WithTimeout(ctx, 20*time.Second)
-		reply, err := client.Join(bounded, member.ID, request)
+		reply, err := client.AskToJoin(bounded, member.ID, request)
 		cancel()
 		if err == nil {
 			return reply, nil
 		}
 		problems = append(problems, fmt.Errorf("peer %s (%s): %w", member.Name, member.ID, err))
-		if code := api.CodeOf(err); code != api.CodeUnavailable && code != api.CodeNoLeader && code != api.CodeUnknownOutcome {
+		if code := api.CodeOf(err); code != api.CodeUnavailable && code != api.CodeNoLeader && code != api.CodeUnknownOutcome && code != api.CodeRateLimited {
 			break // a refusal: another member would say the same
 		}
 	}

@@ -75,7 +75,7 @@ type Seams struct {
 	// defaults.
 	TrackerPace func(*pintracker.Config)
 	// RPC serves this peer's services to the others and returns the way to them.
-	RPC  func(services rpc.Services, isMember func(peer.ID) bool) (rpc.Transport, error)
+	RPC  func(services rpc.Services, roleOf func(peer.ID) rpc.Role) (rpc.Transport, error)
 	Node func(wanted func(keep func(api.Pin) bool) error) (Node, error)
 	// Wall is the machine's clock, which may be wrong and may jump. What only
 	// measures how much time has passed does not ask it.
@@ -100,8 +100,8 @@ func (o Options) realSeams(h host.Host, connections int) Seams {
 		s.Agreement = func(allowed func(peer.ID) bool) (Agreement, error) { return openAgreement(o, h, allowed) }
 	}
 	if s.RPC == nil {
-		s.RPC = func(services rpc.Services, isMember func(peer.ID) bool) (rpc.Transport, error) {
-			return rpc.Serve(h, services, isMember)
+		s.RPC = func(services rpc.Services, roleOf func(peer.ID) rpc.Role) (rpc.Transport, error) {
+			return rpc.Serve(h, services, roleOf)
 		}
 	}
 	if s.Node == nil {

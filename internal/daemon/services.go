@@ -18,7 +18,18 @@ import (
 // leaderOnly answers other peers' requests to the leader. A peer that is not
 // the leader says so instead of forwarding a second time: who asked knows
 // better where to go next.
-type leaderOnly struct{ *cluster.Cluster }
+type leaderOnly struct {
+	*cluster.Cluster
+	leads func() bool
+}
+
+// here refuses what only the leader does.
+func (l leaderOnly) here() error {
+	if !l.leads() {
+		return api.Errorf(api.CodeNoLeader, "this peer is not the leader")
+	}
+	return nil
+}
 
 func (l leaderOnly) Pin(ctx context.Context, in api.PinRequest) (api.PinResult, error) {
 	return l.AsLeader().Pin(ctx, in)
@@ -44,6 +55,62 @@ func (l leaderOnly) ReadIndex(ctx context.Context) (uint64, error) {
 	return l.AsLeader().ReadIndex(ctx)
 }
 
+func (l leaderOnly) RemovePeer(ctx context.Context, in api.RemoveRequest) error {
+	if err := l.here(); err != nil {
+		return err
+	}
+	return l.Cluster.RemovePeer(ctx, in)
+}
+
+func (l leaderOnly) SetRole(ctx context.Context, in api.RoleRequest) error {
+	if err := l.here(); err != nil {
+		return err
+	}
+	return l.Cluster.SetRole(ctx, in)
+}
+
+func (l leaderOnly) TransferLeadership(ctx context.Context, to peer.ID) error {
+	if err := l.here(); err != nil {
+		return err
+	}
+	return l.Cluster.TransferLeadership(ctx, to)
+}
+
+func (l leaderOnly) CreateToken(ctx context.Context, in api.TokenRequest) error {
+	if err := l.here(); err != nil {
+		return err
+	}
+	return l.Cluster.CreateToken(ctx, in)
+}
+
+func (l leaderOnly) PutMember(ctx context.Context, in api.Member) error {
+	if err := l.here(); err != nil {
+		return err
+	}
+	return l.Cluster.PutMember(ctx, in)
+}
+
+func (l leaderOnly) Join(ctx context.Context, in api.JoinRequest) (api.JoinReply, error) {
+	if err := l.here(); err != nil {
+		return api.JoinReply{}, err
+	}
+	return l.Cluster.Join(ctx, in)
+}
+
+// roleOf says what another peer is to this one.
+func (d *Daemon) roleOf(id peer.ID) rpc.Role {
+	if !d.trust.isMember(id) {
+		return rpc.Stranger
+	}
+	if leader, led := d.log.Leader(); led && leader == id {
+		return rpc.Leader
+	}
+	if slices.ContainsFunc(d.log.Members(), func(m api.RaftMember) bool { return m.ID == id && m.Voter }) {
+		return rpc.Voter
+	}
+	return rpc.Learner
+}
+
 // blockWriter lets other peers work with this peer's node.
 type blockWriter struct{ *Daemon }
 
@@ -53,6 +120,10 @@ func (b blockWriter) LocalRepoStat(ctx context.Context) (api.RepoStat, error) {
 
 func (b blockWriter) LocalRepoGC(ctx context.Context) (api.RepoGC, error) {
 	return b.cluster.LocalRepoGC(ctx)
+}
+
+func (b blockWriter) CollectGarbage(ctx context.Context, emit func(api.RepoGCKey)) error {
+	return b.cluster.CollectGarbage(ctx, emit)
 }
 
 func (b blockWriter) Lease(ctx context.Context) (func(), error) { return b.node.Lease(ctx) }

@@ -148,15 +148,25 @@ func (t *trust) askAbout(ctx context.Context, members voucher, id peer.ID) bool 
 // connected to the members: one whose address changed while it was away is
 // found by dialling the others, who may not be able to dial it.
 func (t *trust) keepAddresses(ctx context.Context, h host.Host) error {
+	protected := map[peer.ID]bool{}
 	for {
 		known, err := t.known()
 		if err != nil {
 			return err
 		}
+		for id := range protected {
+			if !slices.ContainsFunc(known, func(m api.Member) bool { return m.ID == id }) {
+				h.ConnManager().Unprotect(id, memberTag)
+				delete(protected, id)
+			}
+		}
 		for _, m := range known {
 			if m.ID == h.ID() {
 				continue
 			}
+			// Connections of strangers are closed before those of members.
+			h.ConnManager().Protect(m.ID, memberTag)
+			protected[m.ID] = true
 			h.Peerstore().AddAddrs(m.ID, withoutPeer(m), peerstore.PermanentAddrTTL)
 			if h.Network().Connectedness(m.ID) != network.Connected {
 				dial, cancel := context.WithTimeout(ctx, dialTimeout)
@@ -173,6 +183,7 @@ func (t *trust) keepAddresses(ctx context.Context, h host.Host) error {
 }
 
 const (
+	memberTag       = "member"
 	addressInterval = 2 * time.Second
 	dialTimeout     = 3 * time.Second
 )

@@ -195,13 +195,13 @@ func (c *Cluster) admit(p *Peer) error {
 	c.must(err)
 	secret, err := hex.DecodeString(token.Secret)
 	c.must(err)
-	client := rpc.NewClient(c.rpc.Serve(p.ID, rpc.Services{}, func(peer.ID) bool { return false }))
+	client := rpc.NewClient(c.rpc.Serve(p.ID, rpc.Services{}, func(peer.ID) rpc.Role { return rpc.Stranger }))
 	defer c.rpc.Remove(p.ID)
 	err = errNobody
 	for _, member := range c.members() {
 		var reply api.JoinReply
 		err = within(20*time.Second, func(ctx context.Context) (err error) {
-			reply, err = client.Join(ctx, member.ID, api.JoinRequest{Credential: token.Credential, Version: "sim",
+			reply, err = client.AskToJoin(ctx, member.ID, api.JoinRequest{Credential: token.Credential, Version: "sim",
 				Protocol: api.RPCProtocol, Time: time.Now(), Member: api.Member{ID: p.ID, Name: p.Name, CommandVersion: p.knows}})
 			return err
 		})

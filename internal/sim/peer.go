@@ -149,11 +149,11 @@ func (p *Peer) seams(inc *incarnation, fs vfs.FS) daemon.Seams {
 			stable, err := consensus.NewStable(fs, fs.PathJoin(dir, "raft", "vote.json"))
 			return daemon.Agreement{Transport: inc.raft, Logs: inc.logs, Stable: slowStable{stable, p.disk()}, Close: func() error { return nil }}, err
 		},
-		RPC: func(services rpc.Services, isMember func(peer.ID) bool) (rpc.Transport, error) {
+		RPC: func(services rpc.Services, roleOf func(peer.ID) rpc.Role) (rpc.Transport, error) {
 			if inc.crashed() {
 				return nil, errPowerless
 			}
-			return rpcLink{p.cluster.rpc.Serve(p.ID, services, isMember), p.cluster.net, inc}, nil
+			return rpcLink{p.cluster.rpc.Serve(p.ID, services, roleOf), p.cluster.net, inc}, nil
 		},
 		Node: func(wanted func(keep func(api.Pin) bool) error) (daemon.Node, error) {
 			return fake.New(fake.Config{World: p.cluster.world, Disk: p.Disk, Wanted: wanted, Fault: func(op fake.Op) error {
