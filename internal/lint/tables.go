@@ -37,6 +37,7 @@ var layers = []layer{
 	{pkg: "internal/fencefs", may: []string{"api"}, why: "it is a file system whose errors have codes"},
 	{pkg: "internal/heap", why: "it speaks to Go's runtime alone"},
 	{pkg: "internal/kuborpc", why: "a table of Kubo's commands, which node and ipfsproxy both go by"},
+	{pkg: "internal/msgpack", why: "it follows bytes and knows no messages"},
 	{pkg: "internal/presence", why: "a set of keys knows no pins"},
 	{pkg: "internal/backup", may: []string{"api"}, why: "files of pins know no cluster"},
 	{pkg: "internal/front", may: []string{"api", "internal/drain"}, why: "it stands before the edges and knows none of them"},
