@@ -199,6 +199,7 @@ type Cluster struct {
 	progress    progress
 	conditions  conditions
 	turns       turns
+	silences    silences
 	following   following
 	clock       clock
 	expiryWaits atomic.Pointer[string] // why nothing expires; nil: it does, or this peer does not lead

@@ -142,21 +142,21 @@ func (c *Cluster) askAbout(ctx context.Context, member peer.ID, pins []api.Pin) 
 	for _, pin := range pins {
 		query.Cids = append(query.Cids, pin.Cid)
 	}
-	items := c.LocalStatusAll(ctx, query)
-	if member != c.cfg.Self {
-		if err := c.reachable(member); err != nil {
-			return nil, err
-		}
-		items = c.remote.StatusAll(ctx, member, query)
-	}
 	out := map[string]api.PinInfoShort{}
-	for info, err := range items {
-		if err != nil {
-			return out, err
+	collect := func(items iter.Seq2[api.PinInfo, error]) error {
+		for info, err := range items {
+			if err != nil {
+				return err
+			}
+			out[info.Cid.KeyString()] = info.PinInfoShort
 		}
-		out[info.Cid.KeyString()] = info.PinInfoShort
+		return nil
 	}
-	return out, nil
+	if member == c.cfg.Self {
+		return out, collect(c.LocalStatusAll(ctx, query))
+	}
+	err := c.ask(ctx, member, func() error { return collect(c.remote.StatusAll(ctx, member, query)) })
+	return out, err
 }
 
 // enoughChanges are read at once for a follower of the change feed.

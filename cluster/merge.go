@@ -5,6 +5,7 @@ import (
 	"context"
 	"iter"
 	"maps"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -61,18 +62,25 @@ func (c *Cluster) newMerge(ctx context.Context, q api.StatusQuery) *merge {
 		// Remote is what trackers know nothing of, so all that they know is needed.
 		perPeer.Filter = api.StatusUndefined
 	}
+	// All are asked at once: those that do not answer cost the time of one.
+	var asked sync.WaitGroup
 	for _, member := range m.members {
 		s := &source{member: member}
-		if err := c.reachable(member); err != nil && member != c.cfg.Self {
-			m.fallBack(s, err.Error(), q.After)
-		} else if member == c.cfg.Self {
-			s.cursor = newCursor(c.LocalStatusAll(ctx, perPeer))
-		} else {
-			s.cursor = newCursor(c.remote.StatusAll(ctx, member, perPeer))
-		}
 		m.sources = append(m.sources, s)
-		m.check(s, q.After)
+		asked.Go(func() {
+			if member == c.cfg.Self {
+				s.cursor = newCursor(c.LocalStatusAll(ctx, perPeer))
+			} else if err := c.reachable(member); err != nil {
+				m.fallBack(s, err.Error(), q.After)
+			} else {
+				begun := time.Now()
+				s.cursor = newCursor(c.remote.StatusAll(ctx, member, perPeer))
+				c.unanswered(ctx, member, begun, s.err)
+			}
+			m.check(s, q.After)
+		})
 	}
+	asked.Wait()
 	if q.Filter == api.StatusUndefined || q.Filter&api.StatusRemote != 0 {
 		m.pins = newCursor(c.state.Pins(api.PinFilter{After: q.After}))
 	}
@@ -116,7 +124,7 @@ func (m *merge) stop() {
 }
 
 // next returns the status of the next CID; its PeerMap may be empty.
-func (m *merge) next() (api.GlobalPinInfo, bool, error) {
+func (m *merge) next(ctx context.Context) (api.GlobalPinInfo, bool, error) {
 	least, ok, err := m.least()
 	if err != nil || !ok {
 		return api.GlobalPinInfo{}, false, err
@@ -134,7 +142,9 @@ func (m *merge) next() (api.GlobalPinInfo, bool, error) {
 	for _, s := range m.sources {
 		if s.ok && s.item.Cid.Equals(least.Cid) {
 			global.PeerMap[s.member.String()] = s.item.PinInfoShort
+			begun := time.Now()
 			s.advance()
+			m.c.unanswered(ctx, s.member, begun, s.err)
 			m.check(s, least)
 		}
 	}

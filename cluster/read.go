@@ -43,10 +43,12 @@ func (c *Cluster) askID(ctx context.Context, member peer.ID, alerts []api.Alert)
 		if member == c.cfg.Self {
 			return c.LocalID(ctx)
 		}
-		if err := c.reachable(member); err != nil {
-			return api.ID{}, err
-		}
-		return c.remote.ID(ctx, member)
+		var id api.ID
+		err := c.ask(ctx, member, func() (err error) {
+			id, err = c.remote.ID(ctx, member)
+			return err
+		})
+		return id, err
 	}
 	id, err := ask()
 	if err != nil {
@@ -119,13 +121,17 @@ func (c *Cluster) RepoStat(ctx context.Context) (api.RepoStat, error) {
 	var asked sync.WaitGroup
 	for _, member := range c.memberIDs() {
 		asked.Go(func() {
-			ask := func() (api.RepoStat, error) { return c.remote.RepoStat(ctx, member) }
-			if member == c.cfg.Self {
-				ask = func() (api.RepoStat, error) { return c.node.RepoStat(ctx) }
-			} else if c.reachable(member) != nil {
-				return
+			var stat api.RepoStat
+			question := func() (err error) {
+				stat, err = c.remote.RepoStat(ctx, member)
+				return err
 			}
-			stat, err := ask()
+			var err error
+			if member == c.cfg.Self {
+				stat, err = c.node.RepoStat(ctx)
+			} else {
+				err = c.ask(ctx, member, question)
+			}
 			if err != nil {
 				c.logger.Warn("peer left out of repo stat", "peer", member, "err", err)
 				return

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -90,16 +91,21 @@ func (c *Cluster) askOne(ctx context.Context, member peer.ID, id api.Cid,
 	if member == c.cfg.Self {
 		return here(ctx, id)
 	}
-	if err := c.reachable(member); err != nil {
-		return api.PinInfo{}, err
-	}
-	return there(ctx, member, id)
+	var info api.PinInfo
+	err := c.ask(ctx, member, func() (err error) {
+		info, err = there(ctx, member, id)
+		return err
+	})
+	return info, err
 }
 
 // reachable says why it is of no use to ask a peer now, if it is not.
 func (c *Cluster) reachable(member peer.ID) error {
 	if view, ok := c.view(member); ok && view.State == api.PeerDown {
 		return api.Errorf(api.CodeUnavailable, "the peer is down since %s", view.Since.UTC().Format(time.RFC3339))
+	}
+	if since, silent := c.silences.of(member); silent {
+		return api.Errorf(api.CodeUnavailable, "the peer did not answer at %s and is asked again after %s", since.UTC().Format(time.RFC3339), silenceTime)
 	}
 	return nil
 }
@@ -169,7 +175,7 @@ func (c *Cluster) StatusAll(ctx context.Context, q api.StatusQuery) iter.Seq2[ap
 		m := c.newMerge(ctx, q)
 		defer m.stop()
 		for sent := 0; q.Limit == 0 || sent < q.Limit; {
-			info, ok, err := m.next()
+			info, ok, err := m.next(ctx)
 			if err != nil {
 				yield(api.GlobalPinInfo{}, err)
 				return
@@ -217,15 +223,17 @@ func (c *Cluster) statusEach(ctx context.Context, q api.StatusQuery) iter.Seq2[a
 }
 
 // RecoverAll makes peers try their failed pins again now, and streams those
-// that were queued.
+// that were queued. The errors of peers come last: the others are asked all the
+// same.
 func (c *Cluster) RecoverAll(ctx context.Context, local bool) iter.Seq2[api.GlobalPinInfo, error] {
 	return func(yield func(api.GlobalPinInfo, error) bool) {
 		members := []peer.ID{c.cfg.Self}
 		if !local {
 			members = c.memberIDs()
 		}
+		var failed []error
 		for _, member := range members {
-			items := c.LocalRecoverAll(ctx)
+			items, asked := c.LocalRecoverAll(ctx), time.Now()
 			if member != c.cfg.Self {
 				if err := c.reachable(member); err != nil {
 					c.logger.Warn("peer left out of recover", "peer", member, "err", err)
@@ -235,8 +243,9 @@ func (c *Cluster) RecoverAll(ctx context.Context, local bool) iter.Seq2[api.Glob
 			}
 			for info, err := range items {
 				if err != nil {
-					yield(api.GlobalPinInfo{}, err)
-					return
+					c.unanswered(ctx, member, asked, err)
+					failed = append(failed, fmt.Errorf("peer %s (%s): %w", c.nameOf(member), member, err))
+					break
 				}
 				global := c.begin(info.Cid)
 				global.PeerMap[member.String()] = info.PinInfoShort
@@ -244,6 +253,9 @@ func (c *Cluster) RecoverAll(ctx context.Context, local bool) iter.Seq2[api.Glob
 					return
 				}
 			}
+		}
+		if err := errors.Join(failed...); err != nil {
+			yield(api.GlobalPinInfo{}, err)
 		}
 	}
 }

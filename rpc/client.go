@@ -128,7 +128,7 @@ func (c *Client) Status(ctx context.Context, to peer.ID, in api.Cid) (api.PinInf
 
 // StatusAll streams a peer's statuses in the order of their CIDs' bytes.
 func (c *Client) StatusAll(ctx context.Context, to peer.ID, in api.StatusQuery) iter.Seq2[api.PinInfo, error] {
-	return frames(ctx, c, to, serviceTracker, "StatusEach", in,
+	return frames(ctx, c, to, serviceTracker, "StatusEach", in, silence,
 		stream[api.StatusQuery, api.PinInfo](ctx, c, to, serviceTracker, "StatusAll", in))
 }
 
@@ -139,7 +139,7 @@ func (c *Client) Recover(ctx context.Context, to peer.ID, in api.Cid) (api.PinIn
 
 // RecoverAll asks a peer to try all failed pins again now.
 func (c *Client) RecoverAll(ctx context.Context, to peer.ID) iter.Seq2[api.PinInfo, error] {
-	return frames(ctx, c, to, serviceTracker, "RecoverEach", Nothing{},
+	return frames(ctx, c, to, serviceTracker, "RecoverEach", Nothing{}, workSilence,
 		stream[Nothing, api.PinInfo](ctx, c, to, serviceTracker, "RecoverAll", Nothing{}))
 }
 
@@ -157,7 +157,7 @@ func (c *Client) RepoStat(ctx context.Context, to peer.ID) (api.RepoStat, error)
 // peer says all the while that it is at work.
 func (c *Client) RepoGC(ctx context.Context, to peer.ID) (api.RepoGC, error) {
 	result, more := api.RepoGC{Keys: []api.RepoGCKey{}}, 0
-	err := receive(ctx, c, to, serviceNode, "CollectGarbage", Nothing{}, func(f Frame[api.RepoGCKey]) bool {
+	err := receive(ctx, c, to, serviceNode, "CollectGarbage", Nothing{}, workSilence, func(f Frame[api.RepoGCKey]) bool {
 		room := min(maxKeys-len(result.Keys), len(f.Items))
 		result.Keys = append(result.Keys, f.Items[:room]...)
 		more += len(f.Items) - room

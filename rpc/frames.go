@@ -26,8 +26,11 @@ const (
 	// aliveEvery is how often a peer at work says so, and silence after how long
 	// without a word it is given up. A peer that is told to wait says nothing, so
 	// only the time that somebody waits for it counts.
-	aliveEvery = 3 * time.Second
-	silence    = 15 * time.Second
+	aliveEvery = time.Second
+	// silence is for questions, and workSilence for what takes a machine's whole
+	// strength.
+	silence     = 5 * time.Second
+	workSilence = 30 * time.Second
 )
 
 // sendFrames answers the one request of a stream with a sequence.
@@ -107,6 +110,22 @@ func drain[T any](in <-chan T) {
 	}()
 }
 
+// ahead reads as much as a sender may have under way: gorpc notices that a caller
+// is gone while it reads. When ctx has ended it only drains.
+func ahead[T any](ctx context.Context, in <-chan T) <-chan T {
+	out := make(chan T, window)
+	go func() {
+		defer close(out)
+		for item := range in {
+			select {
+			case out <- item:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return out
+}
+
 // sendBatches is what peers of an older version are sent; its error, if any, is
 // the last message.
 func sendBatches[In, T any](ctx context.Context, in <-chan In, out chan<- Reply[[]T], items func(context.Context, In) iter.Seq2[T, error]) error {
@@ -150,10 +169,10 @@ var errOlder = errors.New("the peer does not know the method: it is of an older 
 // its end, and a peer that is silent, are errors with code unavailable. older
 // asks a peer of an older version, whose streams have no end that can be told
 // from a break.
-func frames[In, T any](ctx context.Context, c *Client, to peer.ID, service, method string, in In, older iter.Seq2[T, error]) iter.Seq2[T, error] {
+func frames[In, T any](ctx context.Context, c *Client, to peer.ID, service, method string, in In, silence time.Duration, older iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
-		err := receive(ctx, c, to, service, method, in, func(f Frame[T]) bool {
+		err := receive(ctx, c, to, service, method, in, silence, func(f Frame[T]) bool {
 			for _, item := range f.Items {
 				if !yield(item, nil) {
 					return false
@@ -171,7 +190,7 @@ func frames[In, T any](ctx context.Context, c *Client, to peer.ID, service, meth
 }
 
 // receive hands the frames of a stream to take until it wants no more.
-func receive[In, T any](ctx context.Context, c *Client, to peer.ID, service, method string, in In, take func(Frame[T]) bool) error {
+func receive[In, T any](ctx context.Context, c *Client, to peer.ID, service, method string, in In, silence time.Duration, take func(Frame[T]) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	requests := make(chan In, 1)

@@ -54,16 +54,16 @@ func hostile(t testing.TB) map[string][]byte {
 	pin := encoded(t, rpc.ServiceID{Name: "Cluster", Method: "Pin"})
 	bulk := encoded(t, rpc.ServiceID{Name: "Cluster", Method: "Bulk"})
 	put := encoded(t, rpc.ServiceID{Name: "Node", Method: "PutBlocks"})
-	deep, wide := nested(5_000_000), manyNothings(20_000_000)
+	deep, wide := nested(5_000_000), manyNothings(1_000_000)
 	return map[string][]byte{
 		"deep name":                       deep,
 		"deep field beside the name":      field("x", deep),
 		"deep field of the name":          field("Name", deep),
 		"endless name":                    promise,
-		"endless field of the name":       slices.Concat(field("Name", promise), bytes.Repeat([]byte("x"), 64<<20)),
+		"endless field of the name":       slices.Concat(field("Name", promise), bytes.Repeat([]byte("x"), 8<<20)),
 		"deep request":                    slices.Concat(pin, deep),
 		"deep field beside a request's":   slices.Concat(pin, field("x", deep)),
-		"endless field beside a request":  slices.Concat(pin, field("x", promise), bytes.Repeat([]byte("x"), 64<<20)),
+		"endless field beside a request":  slices.Concat(pin, field("x", promise), bytes.Repeat([]byte("x"), 8<<20)),
 		"wide request":                    slices.Concat(bulk, wide),
 		"wide field beside a request's":   slices.Concat(pin, field("x", wide)),
 		"deep batch of blocks":            slices.Concat(put, field("x", deep)),

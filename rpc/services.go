@@ -260,9 +260,10 @@ func (s *nodeService) PutBlocks(ctx context.Context, in <-chan api.BlockBatch, o
 		return nil
 	}
 	defer release()
-	defer drain(in)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var stored uint64
-	for batch := range in {
+	for batch := range ahead(ctx, in) {
 		err := s.handler.PutBlocks(ctx, batch.Blocks)
 		if err == nil && batch.End {
 			err = s.handler.Sync(ctx)

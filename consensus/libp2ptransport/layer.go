@@ -41,10 +41,16 @@ func (l *layer) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		id, err := peer.Decode(conn.RemoteAddr().String())
-		if err == nil && (l.allowed == nil || l.allowed(id)) {
-			return conn, nil
+		allowed := func() bool { return l.allowed == nil || l.allowed(id) }
+		if err == nil && allowed() {
+			return guardServed(conn, allowed), nil
 		}
-		_ = conn.Close() // a stranger
+		// A stranger, of whom nothing is read (INV-MEMBERS).
+		if stream, ok := conn.(interface{ Reset() error }); ok {
+			_ = stream.Reset()
+		} else {
+			_ = conn.Close()
+		}
 	}
 }
 
@@ -60,5 +66,5 @@ func (l *layer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Con
 	if err != nil {
 		return nil, fmt.Errorf("dial raft peer %s: %w", id, err)
 	}
-	return conn, nil
+	return guardDialed(conn), nil
 }
