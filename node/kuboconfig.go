@@ -16,6 +16,7 @@ const unlimited = uint64(1) << 60
 // what it keeps, so that neither Kubo's defaults (which change, and call home)
 // nor an existing file do.
 func (c Config) overlay(k *kubo.Config) {
+	mend(k)
 	k.AutoConf.Enabled = kubo.False
 	k.AutoTLS.Enabled = kubo.False
 	k.Discovery.MDNS.Enabled = false // two nodes that dial each other at once can wedge bitswap
@@ -85,6 +86,13 @@ func (c Config) overlayPublic(k *kubo.Config) {
 	k.Provide.Enabled = kubo.True
 	k.Provide.Strategy = kubo.NewOptionalString("roots")
 	k.Swarm.RelayClient.Enabled = kubo.True
+	// What a private network turned off in the file of a new repository.
+	k.Gateway.NoDNSLink = false
+	k.AutoNAT.ServiceMode = kubo.AutoNATServiceUnset
+	k.Swarm.DisableNatPortMap = false
+	k.Swarm.EnableHolePunching = kubo.Default
+	k.Internal.Libp2pForceReachability = nil
+	k.Internal.Bitswap = nil
 }
 
 // newKuboConfig is the config file of a new repository.

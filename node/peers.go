@@ -65,6 +65,7 @@ func (n *Node) keepPeers(ctx context.Context, o *opened) {
 			if known && slices.EqualFunc(old.Addrs, info.Addrs, sameAddr) {
 				continue
 			}
+			letIn(o.core.Filters, info)
 			if !dialsTo(o, id) {
 				o.core.PeerHost.ConnManager().Protect(id, peering.ConnmgrTag)
 				continue
@@ -100,6 +101,7 @@ func (n *Node) dial(ctx context.Context, o *opened, info peer.AddrInfo) {
 	if connected(o, info.ID) || len(info.Addrs) == 0 {
 		return
 	}
+	letIn(o.core.Filters, info)
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	if err := o.core.PeerHost.Connect(ctx, info); err != nil {

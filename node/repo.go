@@ -132,7 +132,11 @@ func lockRepo(dir string) (*flock.Flock, error) {
 
 // openRepo opens the repository and lays the config over it. The caller closes it.
 func openRepo(ctx context.Context, c Config, damageFound chan struct{}, logger *slog.Logger) (*overlaidRepo, *space, error) {
-	r, err := fsrepo.Open(c.Dir)
+	mended, err := c.mendedConfig()
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := fsrepo.OpenWithUserConfig(c.Dir, mended)
 	var locked lockfile.LockedError
 	if errors.As(err, &locked) {
 		return nil, nil, errInUse(c.Dir)
