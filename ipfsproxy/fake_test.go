@@ -21,6 +21,8 @@ type cluster struct {
 	stat    api.RepoStat
 	gc      api.GlobalRepoGC
 
+	behind bool // this peer shows no pins until it caught up
+
 	mu       sync.Mutex
 	pins     map[cid.Cid]api.Pin
 	requests []api.PinRequest
@@ -59,11 +61,20 @@ func (c *cluster) Resolve(ctx context.Context, path string) (api.Cid, error) {
 	return c.resolve(ctx, path)
 }
 
+func (c *cluster) ReadAt(_ context.Context, at api.ReadPoint) (uint64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at.Consistent {
+		c.behind = false
+	}
+	return 1, nil
+}
+
 func (c *cluster) Allocation(_ context.Context, id api.Cid) (api.Pin, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	pin, ok := c.pins[id.Cid]
-	if !ok {
+	if !ok || c.behind {
 		return api.Pin{}, api.Errorf(api.CodeNotFound, "%s is not in the pinset", id)
 	}
 	return pin, nil
@@ -72,6 +83,9 @@ func (c *cluster) Allocation(_ context.Context, id api.Cid) (api.Pin, error) {
 func (c *cluster) Allocations(context.Context, api.PinFilter) iter.Seq2[api.Pin, error] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.behind {
+		return func(func(api.Pin, error) bool) {}
+	}
 	pins := slices.SortedFunc(maps.Values(c.pins), func(a, b api.Pin) int { return bytes.Compare(a.Cid.Bytes(), b.Cid.Bytes()) })
 	return func(yield func(api.Pin, error) bool) {
 		for _, pin := range pins {

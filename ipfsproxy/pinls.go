@@ -59,6 +59,9 @@ func (p *proxy) pinLs(ctx context.Context, c *call, a *answer) error {
 	if l.write, err = c.writer(); err != nil {
 		return err
 	}
+	if err := p.catchUp(ctx); err != nil {
+		return err
+	}
 	keys := &keyed{answer: a}
 	emit := keys.add
 	if c.on("stream", false) {

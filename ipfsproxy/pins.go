@@ -35,6 +35,14 @@ func (v pinned) text() string {
 	return out.String()
 }
 
+// catchUp waits until this peer shows all that was acknowledged before, by any
+// peer (INV-LINEAR): a client may have written through another, behind one load
+// balancer.
+func (p *proxy) catchUp(ctx context.Context) error {
+	_, err := p.deps.Service.ReadAt(ctx, api.ReadPoint{Consistent: true})
+	return err
+}
+
 // pinAdd answers when every pin is committed: it survives any crash, and the
 // peers fetch the blocks from then on. Kubo would wait for the blocks.
 func (p *proxy) pinAdd(ctx context.Context, c *call, a *answer) error {
@@ -74,6 +82,9 @@ func (p *proxy) pinAdd(ctx context.Context, c *call, a *answer) error {
 // which would give up what is below it.
 func (p *proxy) pin(ctx context.Context, c api.Cid, options api.PinOptions) error {
 	if options.Mode == api.ModeDirect {
+		if err := p.catchUp(ctx); err != nil {
+			return err
+		}
 		pin, err := p.deps.Service.Allocation(ctx, c)
 		if err == nil && pin.Mode != api.ModeDirect {
 			return fmt.Errorf("pin: %s already pinned recursively", c)
@@ -93,6 +104,11 @@ func (p *proxy) pinRm(ctx context.Context, c *call, a *answer) error {
 	write, err := c.writer()
 	if err != nil {
 		return err
+	}
+	if !c.on("recursive", true) {
+		if err := p.catchUp(ctx); err != nil {
+			return err
+		}
 	}
 	out := pinned{line: "unpinned %s"}
 	for _, arg := range c.args {
@@ -133,6 +149,9 @@ func (p *proxy) pinUpdate(ctx context.Context, c *call, a *answer) error {
 	}
 	to, err := p.resolve(ctx, c.args[1])
 	if err != nil {
+		return err
+	}
+	if err := p.catchUp(ctx); err != nil {
 		return err
 	}
 	pin, err := p.deps.Service.Allocation(ctx, from)

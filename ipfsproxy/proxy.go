@@ -26,6 +26,12 @@ type Pinset interface {
 	Allocations(ctx context.Context, filter api.PinFilter) iter.Seq2[api.Pin, error]
 }
 
+// Reads is how the proxy sees to it that this peer has caught up.
+type Reads interface {
+	// ReadAt returns once reads show what is asked for.
+	ReadAt(ctx context.Context, at api.ReadPoint) (uint64, error)
+}
+
 // Repos is what the proxy asks of the peers' repositories.
 type Repos interface {
 	RepoStat(ctx context.Context) (api.RepoStat, error) // summed over the peers
@@ -35,6 +41,7 @@ type Repos interface {
 // Service is what the proxy asks of the cluster.
 type Service interface {
 	Pinset
+	Reads
 	Repos
 }
 

@@ -458,6 +458,29 @@ func TestListingBreaks(t *testing.T) {
 	}
 }
 
+// TestReadsOwnWrites checks that a pin that was made through another peer is
+// there for every command (INV-LINEAR).
+func TestReadsOwnWrites(t *testing.T) {
+	for _, c := range []struct {
+		target, want string
+		status       int
+	}{
+		{"pin/ls?arg=" + emptyDir, emptyDir, 200},
+		{"pin/ls", emptyDir, 200},
+		{"pin/ls?stream=true", emptyDir, 200},
+		{"pin/update?arg=" + emptyDir + "&arg=" + emptyFile, emptyFile, 200},
+		{"pin/rm?recursive=false&arg=" + emptyDir, "is pinned recursively", 500},
+		{"pin/add?recursive=false&arg=" + emptyDir, "already pinned recursively", 500},
+	} {
+		s := newSetup(t)
+		s.post(t, "/api/v0/pin/add?arg="+emptyDir)
+		s.cluster.behind = true
+		if got := s.post(t, "/api/v0/"+c.target); got.status != c.status || !strings.Contains(got.body, c.want) {
+			t.Errorf("%s: %s", c.target, got)
+		}
+	}
+}
+
 func TestTimeout(t *testing.T) {
 	s := newSetup(t)
 	s.cluster.resolve = func(ctx context.Context, _ string) (api.Cid, error) {

@@ -309,6 +309,10 @@ func (c noCluster) Resolve(context.Context, string) (api.Cid, error) {
 	return api.Cid{}, c.reached("a resolve")
 }
 
+func (c noCluster) ReadAt(context.Context, api.ReadPoint) (uint64, error) {
+	return 0, c.reached("a read")
+}
+
 func (c noCluster) Allocation(context.Context, api.Cid) (api.Pin, error) {
 	return api.Pin{}, c.reached("a look-up")
 }
