@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	kubo "github.com/ipfs/kubo/config"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -103,11 +102,10 @@ func TestAddressFilters(t *testing.T) {
 	}
 	nodes[0].Peer([]peer.AddrInfo{info(nodes[1])})
 	nodes[1].Peer([]peer.AddrInfo{info(nodes[0])})
-	deadline := time.Now().Add(20 * time.Second)
-	for !connected(nodes[0].open, nodes[1].ID()) {
-		if time.Now().After(deadline) {
-			t.Fatal("the nodes do not reach one another")
+	for range 20 { // each waits for a connection, for a while
+		if nodes[0].awaitConnection(t.Context(), nodes[0].open, nodes[1].ID()) {
+			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
+	t.Fatal("the nodes do not reach one another")
 }
