@@ -40,20 +40,21 @@ type Condition struct {
 
 // The names of alerts. docs/deployment.md says of each what to do.
 const (
-	AlertPing        = "ping"         // the peer is down
-	AlertIPFS        = "ipfs"         // its IPFS node cannot work
-	AlertBackup      = "backup"       // its backups of the pinset fail
-	AlertStarting    = "starting"     // it has not started yet
-	AlertNoLeader    = "no_leader"    // it knows no leader, or hears nothing of the one that it knows
-	AlertNotMember   = "not_member"   // it was removed from its cluster
-	AlertFolder      = "folder"       // its folder cannot be written, or the disk below is full
-	AlertDiskFull    = "disk_full"    // its IPFS node has no space left
-	AlertDiskLow     = "disk_low"     // soon it will have none
-	AlertClock       = "clock"        // its clock differs from those of the others
-	AlertExpiryWaits = "expiry_waits" // it leads, and does not know what time it is
-	AlertDamage      = "damage"       // blocks on its disk are damaged
-	AlertGC          = "gc"           // its garbage is not collected
-	AlertRead        = "read"         // its disk cannot be read
+	AlertPing        = "ping"          // the peer is down
+	AlertIPFS        = "ipfs"          // its IPFS node cannot work
+	AlertBackup      = "backup"        // its backups of the pinset fail
+	AlertStarting    = "starting"      // it has not started yet
+	AlertNoLeader    = "no_leader"     // it knows no leader, or hears nothing of the one that it knows
+	AlertNotMember   = "not_member"    // it was removed from its cluster
+	AlertFolder      = "folder"        // its folder cannot be written, or the disk below is full
+	AlertDiskFull    = "disk_full"     // its IPFS node has no space left
+	AlertDiskLow     = "disk_low"      // soon it will have none
+	AlertClock       = "clock"         // its clock differs from those of the others
+	AlertExpiryWaits = "expiry_waits"  // it leads, and does not know what time it is
+	AlertIsolated    = "node_isolated" // its IPFS node reaches that of no other peer
+	AlertDamage      = "damage"        // blocks on its disk are damaged
+	AlertRead        = "read"          // its disk cannot be read
+	AlertGC          = "gc"            // its garbage is not collected
 
 	AlertConnections  = "connections" // an API has no room for further clients
 	AlertCertificate  = "certificate" // the TLS certificate ends soon, or its new files cannot be used

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
@@ -55,6 +56,7 @@ func (p program) daemonCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			settings.Config.PeerAddresses = append(slices.Clone(settings.Config.PeerAddresses), c.StringSlice("join")...)
 			d, err := daemon.New(daemon.Options{Dir: folder.Dir, Config: settings.Config, Identity: folder.Identity,
 				Cluster: folder.Cluster, Deployment: secret, Version: apiVersion(), Logger: logger, LogLevel: level})
 			if err != nil {

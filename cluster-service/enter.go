@@ -17,7 +17,7 @@ func enterFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "init", Usage: "if the folder is empty, first found or join the cluster that --founder and --join say", EnvVars: []string{"CLUSTER_INIT"}},
 		&cli.StringFlag{Name: "founder", Usage: "`NAME` of the peer that founds the cluster when there is none; the others wait for it", EnvVars: []string{"CLUSTER_FOUNDER"}},
-		&cli.StringSliceFlag{Name: "join", Usage: "`ADDRESSES` of the cluster's peers, such as /dns4/peer0/tcp/9096; may be repeated", EnvVars: []string{"CLUSTER_JOIN"}},
+		&cli.StringSliceFlag{Name: "join", Usage: "`ADDRESSES` of the cluster's peers, such as /dns4/peer0/tcp/9096; may be repeated. A peer that has a cluster tries them, too, while it misses members", EnvVars: []string{"CLUSTER_JOIN"}},
 	}
 }
 

@@ -10,6 +10,7 @@ type Config struct {
 	PeerName string
 
 	ClusterListen   []string // multiaddrs of the cluster swarm
+	PeerAddresses   []string // of other peers' cluster swarms, tried while members are missing
 	ClusterAnnounce []string // what others shall dial instead, such as /dns4/peer0/tcp/9096
 	Voters          int
 
@@ -91,6 +92,7 @@ var settings = []setting{
 	{"cluster.listen", "multiaddrs of the cluster swarm; other machines need one that they can reach", func(c *Config) any { return &c.ClusterListen }},
 	{"cluster.announce", "multiaddrs that other peers shall dial, such as /dns4/peer0/tcp/9096; default: the listen addresses", func(c *Config) any { return &c.ClusterAnnounce }},
 	{"cluster.voters", "how many peers vote; further ones replicate only", func(c *Config) any { return &c.Voters }},
+	{"cluster.peer_addresses", "multiaddrs of other peers' cluster swarms, tried while members are not reached at the addresses that the cluster knows", func(c *Config) any { return &c.PeerAddresses }},
 	{"restapi.listen", "multiaddrs of the REST API; an empty list turns it off", func(c *Config) any { return &c.RESTListen }},
 	{"ipfsproxy.listen", "multiaddrs of the IPFS API proxy; an empty list turns it off", func(c *Config) any { return &c.ProxyListen }},
 	{"pinsvc.listen", "multiaddrs of the Pinning Service API; an empty list turns it off", func(c *Config) any { return &c.PinsvcListen }},

@@ -17,7 +17,7 @@ import (
 func (c Config) Validate() []error {
 	var problems []error
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	for key, list := range map[string][]string{"cluster.listen": c.ClusterListen, "cluster.announce": c.ClusterAnnounce,
+	for key, list := range map[string][]string{"cluster.listen": c.ClusterListen, "cluster.announce": c.ClusterAnnounce, "cluster.peer_addresses": c.PeerAddresses,
 		"restapi.listen": c.RESTListen, "ipfsproxy.listen": c.ProxyListen, "pinsvc.listen": c.PinsvcListen,
 		"ipfs.swarm": c.IPFSSwarm, "ipfs.announce": c.IPFSAnnounce, "ipfs.gateway_listen": c.IPFSGatewayListen} {
 		for _, text := range list {

@@ -38,6 +38,15 @@ func (n *Node) Peer(infos []peer.AddrInfo) {
 	}
 }
 
+// Reaches says whether this node is connected with another. May be called at
+// any time.
+func (n *Node) Reaches(id peer.ID) bool {
+	n.mu.Lock()
+	o := n.open
+	n.mu.Unlock()
+	return o != nil && connected(o, id)
+}
+
 func (n *Node) peerSet() map[peer.ID]peer.AddrInfo {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -257,6 +257,11 @@ func (d *Daemon) startParts(ctx context.Context, s *stages) error {
 	s.start("node", d.node.Run)
 	s.start("log", d.log.Run)
 	if d.host != nil {
+		if hints, err := parseHints(d.opts.Config.PeerAddresses); err != nil {
+			return err
+		} else if len(hints) > 0 {
+			s.start("told addresses", func(ctx context.Context) error { return d.followHints(ctx, hints) })
+		}
 		s.start("address book", func(ctx context.Context) error { return d.trust.keepAddresses(ctx, d.host) })
 	}
 	s.start("vouching", func(ctx context.Context) error { return d.trust.vouch(ctx, d.remote) })
@@ -363,7 +368,7 @@ func (d *Daemon) openCluster() error {
 		deps.Backup = d.keeper.Report
 	}
 	deps.Conditions = d.conditions
-	d.tell = append(d.tell, d.notInside)
+	d.tell = append(d.tell, d.notInside, (&isolation{self: d.ID(), view: d.monitor.View, reaches: d.node.Reaches}).Conditions)
 	if !d.opts.Seams.simulated() {
 		d.disks = d.newDisks()
 		d.tell = append(d.tell, d.disks.Conditions)

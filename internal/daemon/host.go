@@ -8,6 +8,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/multiformats/go-multiaddr"
 
@@ -24,6 +26,8 @@ func newHost(identity Identity, info ClusterInfo, listen, announce []string, con
 		libp2p.Identity(identity.Key),
 		libp2p.PrivateNetwork(info.Secret),
 		libp2p.Transport(tcp.NewTCPTransport),
+		libp2p.Security(libp2ptls.ID, newTimelessTLS),
+		libp2p.Security(noise.ID, noise.New),
 		libp2p.DisableRelay(),
 		libp2p.UserAgent("holdfast/" + version),
 	}

@@ -38,6 +38,7 @@ type Node interface {
 	Lease(ctx context.Context) (release func(), err error)
 	Resolve(ctx context.Context, path string) (cid.Cid, error)
 	Peer(infos []peer.AddrInfo)
+	Reaches(id peer.ID) bool
 	RepoStat(ctx context.Context) (api.RepoStat, error)
 	RepoSize(ctx context.Context) (uint64, error)
 	Free(ctx context.Context) (uint64, error)

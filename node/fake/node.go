@@ -237,6 +237,9 @@ func (n *Node) Peer(infos []peer.AddrInfo) {
 	slices.Sort(n.peers)
 }
 
+// Reaches says whether another node runs and no cut lies between.
+func (n *Node) Reaches(id peer.ID) bool { return n.config.World.reaches(n.ID(), id) }
+
 // RPC answers every request with 501.
 func (n *Node) RPC() http.Handler { return http.HandlerFunc(notImplemented) }
 

@@ -79,6 +79,12 @@ func (w *World) leave(n *Node) {
 	w.signal()
 }
 
+func (w *World) reaches(from, to peer.ID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.nodes[to] != nil && !w.cuts[pair(from, to)]
+}
+
 // find returns a block from one of the peers that from can reach, the first in
 // the order given.
 func (w *World) find(from peer.ID, peers []peer.ID, key string) ([]byte, bool) {
