@@ -19,7 +19,7 @@ func timelessHost(t *testing.T, info ClusterInfo) host.Host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := newHost(identity, info, []string{"/ip4/127.0.0.1/tcp/0"}, nil, joinConnections, "test")
+	h, err := newHost(identity, info, []string{"/ip4/127.0.0.1/tcp/0"}, nil, joinConnections, "test", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
