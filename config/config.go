@@ -27,6 +27,7 @@ type Config struct {
 	IPFSPublic        bool // take part in the public network
 	IPFSSwarm         []string
 	IPFSAnnounce      []string
+	IPFSAdmit         []string // peer IDs
 	IPFSStorageMax    Bytes
 	IPFSGatewayListen []string
 	GatewayPublic     bool // allow a gateway off the loopback without credentials
@@ -101,7 +102,8 @@ var settings = []setting{
 	{"http.tls_key", "PEM file with the key of the HTTP APIs", func(c *Config) any { return &c.TLSKey }},
 	{"http.insecure", "allow HTTP listeners off the loopback without credentials", func(c *Config) any { return &c.Insecure }},
 	{"http.allowed_hosts", "further names that clients may call this peer by, such as peer0:9094", func(c *Config) any { return &c.AllowedHosts }},
-	{"ipfs.public", "take part in the public IPFS network; false: talk to the cluster's own nodes only", func(c *Config) any { return &c.IPFSPublic }},
+	{"ipfs.public", "take part in the public IPFS network; false: the IPFS nodes of the cluster connect with one another only, whoever dials", func(c *Config) any { return &c.IPFSPublic }},
+	{"ipfs.admit", "peer IDs of IPFS nodes outside the cluster that may connect although ipfs.public is false; they can read whatever this peer holds", func(c *Config) any { return &c.IPFSAdmit }},
 	{"ipfs.swarm", "multiaddrs of the IPFS swarm", func(c *Config) any { return &c.IPFSSwarm }},
 	{"ipfs.announce", "multiaddrs that other IPFS nodes shall dial", func(c *Config) any { return &c.IPFSAnnounce }},
 	{"ipfs.storage_max", "space for blocks, such as 500GB; 0: what the disk has, less a reserve", func(c *Config) any { return &c.IPFSStorageMax }},

@@ -65,13 +65,13 @@ func TestPrecedence(t *testing.T) {
 
 // Every problem is named, all at once.
 func TestProblems(t *testing.T) {
-	path := writeConfig(t, `{"peernam":"x","replication":{"min":3,"max":2},"cluster":{"listen":["nowhere"],"voters":4},"repair":{"below_min_grace":7},"log":{"level":"loud"}}`)
+	path := writeConfig(t, `{"peernam":"x","replication":{"min":3,"max":2},"cluster":{"listen":["nowhere"],"voters":4},"repair":{"below_min_grace":7},"log":{"level":"loud"},"ipfs":{"admit":["/ip4/127.0.0.1/tcp/4001"]}}`)
 	_, err := Load(path, env(map[string]string{"CLUSTER_RESTAPI_LISTEN": "/ip4/0.0.0.0/tcp/9094", "CLUSTER_HTTP_INSECURE": "perhaps"}),
 		map[string]string{"no.such": "1"})
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, want := range []string{`unknown key "peernam"`, "replication.min 3", `"nowhere" is not a multiaddr`, "cluster.voters: 4",
+	for _, want := range []string{`unknown key "peernam"`, "ipfs.admit", "replication.min 3", `"nowhere" is not a multiaddr`, "cluster.voters: 4",
 		"repair.below_min_grace", `log.level: "loud"`, "restapi.listen: /ip4/0.0.0.0/tcp/9094 is reachable", "CLUSTER_HTTP_INSECURE", `unknown setting "no.such"`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("nothing says %s in:\n%v", want, err)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
@@ -24,6 +25,11 @@ func (c Config) Validate() []error {
 			if _, err := multiaddr.NewMultiaddr(text); err != nil {
 				problem("%s: %q is not a multiaddr such as /ip4/127.0.0.1/tcp/9094: %w", key, text, err)
 			}
+		}
+	}
+	for _, text := range c.IPFSAdmit {
+		if _, err := peer.Decode(text); err != nil {
+			problem("ipfs.admit: %q is not the peer ID of an IPFS node, such as 12D3KooW… (no address): %w", text, err)
 		}
 	}
 	if len(c.ClusterListen) == 0 {

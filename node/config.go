@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 
 	"holdfast/api"
@@ -40,8 +41,11 @@ type Config struct {
 	// Announce replaces the addresses told to others; none: those listened on.
 	Announce []string
 	// Public joins the public IPFS network: DHT, bootstrap peers, relays, port
-	// mapping. Otherwise no connection is made that was not asked for.
+	// mapping. Otherwise, unless Private, the swarm connects with no others than
+	// the nodes given to Peer, those of Admit, and Bootstrap: whoever dials.
 	Public bool
+	// Admit are further nodes that a node which is not Public connects with.
+	Admit []peer.ID
 	// Private admits only peers with SwarmKey (a swarm.key file's content;
 	// empty: the repository already holds one). It excludes Public.
 	Private  bool

@@ -200,8 +200,7 @@ func TestDamageIsMended(t *testing.T) {
 			}
 			damage.spoil(t, c.Dir, data)
 			n := start(t, c)
-			n.Peer([]peer.AddrInfo{info(other)})
-			other.Peer([]peer.AddrInfo{info(n)})
+			acquaint(n, other)
 			n.reach(ctx, n.open, info(other))
 			if code, body := rpc(t, n, "cat?arg="+pin.Cid.String()); code != http.StatusOK || body != string(data) {
 				t.Errorf("cat: %d with %d bytes of %d", code, len(body), len(data))
@@ -233,6 +232,7 @@ func TestDamageDoesNotServe(t *testing.T) {
 	asking := testConfig(t)
 	asking.StallTimeout, asking.StallLimit = asking.StallTimeout/10, 2
 	other := start(t, asking)
+	acquaint(n, other)
 	if err := other.Fetch(ctx, pin, []peer.AddrInfo{info(n)}, nil); !errors.Is(err, api.ErrUnavailable) {
 		t.Errorf("a fetch of what is damaged: %v", err)
 	}

@@ -102,9 +102,8 @@ func TestDialsOnlyPeers(t *testing.T) {
 		}
 		return out
 	}
-	if err := a.open.core.PeerHost.Connect(ctx, info(c)); err != nil {
-		t.Fatal(err)
-	}
+	acquaint(a, c)
+	waitConnected(t, ctx, a, c.ID())
 	stopA()
 	a = start(t, ca)
 	for _, n := range []*Node{a, b, c} {

@@ -104,8 +104,8 @@ func (f *fetch) run(ctx context.Context) error {
 			stalls = 0
 		}
 		if stalls >= f.node.config.StallLimit {
-			return api.Errorf(api.CodeUnavailable, "no peer sent block %s within %s; it is not to be had from any connected peer now",
-				f.missing[0], time.Duration(stalls)*f.node.config.StallTimeout)
+			return api.Errorf(api.CodeUnavailable, "no peer sent block %s within %s; it is not to be had from any connected peer now%s",
+				f.missing[0], time.Duration(stalls)*f.node.config.StallTimeout, f.node.unasked(f.holders))
 		}
 		f.node.logger.Debug("fetch stalled; starting again", "cid", f.root, "missing", len(f.missing), "stalls", stalls)
 		f.node.connect(ctx, f.opened, f.holders)

@@ -22,6 +22,7 @@ func BenchmarkAddAndFetch(b *testing.B) {
 					return c
 				}
 				source, sink := start(b, config()), start(b, config())
+				acquaint(source, sink)
 				const size = 512 << 20
 				data := random(b, size)
 				at, used := time.Now(), cpu()

@@ -66,6 +66,7 @@ func (n *Node) RPC() http.Handler {
 			kuborpc.NotFound(w)
 		case call.Name == "repo/gc":
 			n.rpcGC(w, call.Request(r))
+		case call.Name == "swarm/connect" && n.refuseConnect(w, call.Request(r)):
 		case call.By == kuborpc.Node:
 			n.command(w, call.Request(r), call)
 		case call.By == kuborpc.Cluster:

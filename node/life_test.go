@@ -67,6 +67,7 @@ func TestCloseUnderLoad(t *testing.T) {
 	for round := range 5 {
 		c := testConfig(t)
 		b, stop := startStoppable(t, c)
+		acquaint(a, b)
 		fetched := make(chan api.Pin, len(bs))
 		pinned := make(chan error, 1)
 		go func() { pinned <- pinAll(ctx, b, fetched) }()

@@ -164,7 +164,7 @@ func (n *Node) openCore(closing context.Context) (*opened, error) {
 	// On an error NewNode leaves a goroutine that waits for this context.
 	lifetime, cancel := context.WithCancel(context.WithoutCancel(closing))
 	kubo, err := core.NewNode(lifetime, &core.BuildCfg{
-		Online: true, Permanent: true, Repo: repo, Routing: n.routing(repo),
+		Online: true, Permanent: true, Repo: repo, Routing: n.routing(repo), Host: n.buildHost,
 		ShutdownTimeout: n.config.ShutdownTimeout,
 	})
 	if err != nil {

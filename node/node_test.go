@@ -79,6 +79,17 @@ func info(n *Node) peer.AddrInfo {
 	return ai
 }
 
+// acquaint makes nodes those of one cluster.
+func acquaint(nodes ...*Node) {
+	var infos []peer.AddrInfo
+	for _, n := range nodes {
+		infos = append(infos, info(n))
+	}
+	for _, n := range nodes {
+		n.Peer(infos)
+	}
+}
+
 func testContext(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
@@ -164,6 +175,7 @@ func random(t testing.TB, size int) []byte {
 func TestTwoNodes(t *testing.T) {
 	ctx := testContext(t)
 	a, b := start(t, testConfig(t)), start(t, testConfig(t))
+	acquaint(a, b)
 	data := random(t, 20<<20)
 	root := add(t, a, data, "pin=false")
 	pin := dataPin(root)
@@ -214,6 +226,7 @@ func TestTwoNodes(t *testing.T) {
 func TestSmallPins(t *testing.T) {
 	ctx := testContext(t)
 	a, b := start(t, testConfig(t)), start(t, testConfig(t))
+	acquaint(a, b)
 	const count, workers = 5_000, 256
 	var bs []blocks.Block
 	for i := range count {

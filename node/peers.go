@@ -16,10 +16,15 @@ const (
 	dialTimeout  = 5 * time.Second
 	holdersAtOne = 4                       // holders dialled for one fetch
 	dialWait     = 1500 * time.Millisecond // for a peer whose part it is to dial us
-	dialEvery    = 15 * time.Second        // Kubo's peering service backs off to ten minutes
+	// dialEvery is how often those who are not connected are dialled, as far as
+	// the swarm's own patience allows. Kubo's peering service backs off to ten
+	// minutes; a new node of a private cluster is refused at first by those who
+	// have not heard of it yet.
+	dialEvery = 3 * time.Second
 )
 
-// Peer replaces the set of nodes to stay connected with. Of each pair only the
+// Peer replaces the set of nodes to stay connected with. Unless the node is
+// public, its connections with others end, and it makes none any more. Of each pair only the
 // one with the lower ID dials: two nodes that dial each other at the same
 // moment can end with a bitswap exchange that never progresses. May be called
 // at any time, also before Run.
@@ -83,6 +88,7 @@ func (n *Node) keepPeers(ctx context.Context, o *opened) {
 			dials.Go(func() { n.dial(ctx, o, info) })
 		}
 		have = want
+		n.turnOut(o)
 		select {
 		case <-n.peersChanged:
 		case <-again.C:

@@ -137,11 +137,20 @@ func openAgreement(o Options, h host.Host, allowed func(peer.ID) bool) (Agreemen
 
 func openNode(o Options, connections int, wanted func(keep func(api.Pin) bool) error) (Node, error) {
 	c := o.Config
+	admit := make([]peer.ID, 0, len(c.IPFSAdmit))
+	for _, text := range c.IPFSAdmit {
+		id, err := peer.Decode(text)
+		if err != nil {
+			return nil, api.Errorf(api.CodeInvalid, "ipfs.admit: %q: %w", text, err)
+		}
+		admit = append(admit, id)
+	}
 	return node.New(node.Config{
 		Dir:         filepath.Join(o.Dir, "ipfs"),
 		SwarmListen: c.IPFSSwarm,
 		Announce:    c.IPFSAnnounce,
 		Public:      c.IPFSPublic,
+		Admit:       admit,
 		StorageMax:  uint64(c.IPFSStorageMax),
 		Wanted:      wanted,
 

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -212,40 +211,6 @@ func ipfsInfo(r api.PeerReport) peer.AddrInfo {
 		}
 	}
 	return info
-}
-
-// keepPeering keeps the IPFS nodes of the cluster connected to one another.
-func (d *Daemon) keepPeering(ctx context.Context) error {
-	var last string
-	for {
-		changed := d.monitor.Changed()
-		var infos []peer.AddrInfo
-		for _, view := range d.monitor.View() {
-			if view.Report.Peer != d.ID() && view.Report.IPFS != "" {
-				infos = append(infos, ipfsInfo(view.Report))
-			}
-		}
-		slices.SortFunc(infos, func(a, b peer.AddrInfo) int { return compare(a.ID, b.ID) })
-		if now := fmt.Sprint(infos); now != last {
-			d.node.Peer(infos)
-			last = now
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-func compare(a, b peer.ID) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // declineFull passes on that this peer has no space for a pin. Events are not

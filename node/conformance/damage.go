@@ -67,6 +67,7 @@ func damagedBlock(e *env) {
 	damage(leaf)
 	b.stop()
 	b = e.startOn(b.store, Options{})
+	e.connect(a, b)
 	select {
 	case <-b.DamageFound():
 	case <-e.Context().Done():

@@ -31,6 +31,7 @@ func notOpen(e *env) {
 
 func fetchTree(e *env) {
 	a, b := e.start(Options{}), e.start(Options{})
+	e.connect(a, b)
 	root, all := tree("tree", 30)
 	size := 0
 	for _, blk := range all {
@@ -68,6 +69,7 @@ func fetchLocal(e *env) {
 
 func fetchDirect(e *env) {
 	a, b := e.start(Options{}), e.start(Options{})
+	e.connect(a, b)
 	root, all := tree("direct", 3)
 	e.ok(a.PutBlocks(e.Context(), all))
 	e.ok(b.Fetch(e.Context(), direct(root), a.holder(), nil))
@@ -115,6 +117,7 @@ func fetchMany(e *env) {
 
 func fetchResumes(e *env) {
 	a, b := e.start(Options{}), e.start(Options{})
+	e.connect(a, b)
 	root, all := tree("resumed", 10)
 	e.ok(a.PutBlocks(e.Context(), all))
 	var half []blocks.Block
@@ -167,6 +170,7 @@ func fetchAppears(e *env) {
 
 func fetchCancelled(e *env) {
 	a, b := e.start(Options{}), e.start(Options{})
+	e.connect(a, b)
 	ctx, cancel := context.WithTimeout(e.Context(), 200*time.Millisecond)
 	defer cancel()
 	if err := b.Fetch(ctx, recursive(raw("never").Cid()), a.holder(), nil); err == nil {
@@ -184,6 +188,7 @@ func fetchCancelled(e *env) {
 
 func fetchUndecodable(e *env) {
 	a, b := e.start(Options{}), e.start(Options{})
+	e.connect(a, b)
 	const ethBlock = 0x90
 	odd := block(ethBlock, []byte("odd"))
 	e.ok(a.PutBlocks(e.Context(), []blocks.Block{odd}))
@@ -208,6 +213,7 @@ func fetchUndecodable(e *env) {
 func fetchFull(e *env) {
 	const capacity = 8 << 20
 	a, b := e.start(Options{}), e.start(Options{StorageMax: capacity})
+	e.connect(a, b)
 	big := make([]blocks.Block, 0, 40)
 	var cids []cid.Cid
 	for i := range 40 {

@@ -167,6 +167,7 @@ func gcKeepsFetch(e *env) {
 
 func gcKeepsFetched(e *env) {
 	a, b := e.start(Options{}), e.start(Options{})
+	e.connect(a, b)
 	root, all := tree("fetched", 3)
 	e.ok(a.PutBlocks(e.Context(), all))
 	e.ok(b.Fetch(e.Context(), recursive(root), a.holder(), nil))
