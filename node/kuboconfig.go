@@ -52,7 +52,7 @@ func (c Config) overlay(k *kubo.Config) {
 	// hide blocks that were found damaged, and keep them from being written anew.
 	k.Datastore.BlockKeyCacheSize = *kubo.NewOptionalInteger(0)
 	k.Datastore.BloomFilterSize = 0
-	k.Datastore.WriteThrough = kubo.False // to ask whether a block is there costs little
+	k.Datastore.WriteThrough = kubo.True // to ask first whether a block is there costs more than most blocks
 	k.Datastore.StorageGCWatermark = int64(c.GCWatermark)
 	k.Experimental.FilestoreEnabled, k.Experimental.UrlstoreEnabled = false, false
 	k.Version.SwarmCheckEnabled = kubo.False

@@ -231,7 +231,20 @@ func (g *guardedStore) Has(ctx context.Context, key ds.Key) (bool, error) {
 	return has, err
 }
 
+// sha256Nothing is the key of the block of no bytes under the hash that nearly
+// all CIDs have, and sha256Start how the keys of that hash begin.
+var (
+	sha256Nothing = blockKey(dag.EmptyRaw).String()
+	sha256Start   = sha256Nothing[:len("/blocks/CIQ")]
+)
+
+// isNothing says whether a key is that of the block of no bytes. It is asked of
+// every block that is missing.
 func isNothing(block ds.Key) bool {
+	key := block.String()
+	if len(key) == len(sha256Nothing) && strings.HasPrefix(key, sha256Start) {
+		return key == sha256Nothing
+	}
 	c, ok := cidOfBlock(block)
 	return ok && dag.Nothing(c)
 }

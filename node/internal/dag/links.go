@@ -104,6 +104,9 @@ func appendLink(out []cid.Cid, l datamodel.Link) ([]cid.Cid, error) {
 // Key is what blocks are stored by: the same bytes under two codecs are one block.
 func Key(c cid.Cid) string { return string(c.Hash()) }
 
+// EmptyRaw is the CID of no bytes as a raw block, by SHA2-256.
+var EmptyRaw = cid.NewCidV1(cid.Raw, multihash.Multihash("\x12\x20\xe3\xb0\xc4\x42\x98\xfc\x1c\x14\x9a\xfb\xf4\xc8\x99\x6f\xb9\x24\x27\xae\x41\xe4\x64\x9b\x93\x4c\xa4\x95\x99\x1b\x78\x52\xb8\x55"))
+
 // Nothing says whether a CID, of whatever codec and hash, is that of no bytes at
 // all. Such a block is in every store too: bitswap does not send it.
 func Nothing(c cid.Cid) bool {
