@@ -36,16 +36,16 @@ type mark struct {
 
 	mu     sync.Mutex
 	change *sync.Cond
-	stack  []root // to be looked at
-	kept   map[string]struct{}
-	seen   map[string]struct{} // CIDs of inner blocks, as one block may have two codecs
+	stack  []root  // to be looked at, once each
+	kept   dag.Set // as blocks are stored
+	seen   dag.Set // CIDs of inner blocks, as one block may have two codecs
 	busy   int
 	closed bool // no more roots come
 	failed error
 }
 
 func newMark(read func(context.Context, cid.Cid) (blocks.Block, error)) *mark {
-	m := &mark{read: read, kept: map[string]struct{}{}, seen: map[string]struct{}{}}
+	m := &mark{read: read}
 	m.change = sync.NewCond(&m.mu)
 	return m
 }
@@ -85,16 +85,10 @@ func (m *mark) add(r root) bool {
 
 // push keeps a CID and schedules it, unless that was done before. The lock is held.
 func (m *mark) push(r root) {
-	m.kept[dag.Key(r.cid)] = struct{}{}
-	if !mayLink(r.cid) {
-		return
+	m.kept.VisitBlock(r.cid)
+	if mayLink(r.cid) && m.seen.Visit(r.cid) {
+		m.stack = append(m.stack, r)
 	}
-	key := cid.NewCidV1(r.cid.Type(), r.cid.Hash()).KeyString()
-	if _, ok := m.seen[key]; ok {
-		return
-	}
-	m.seen[key] = struct{}{}
-	m.stack = append(m.stack, r)
 }
 
 // mayLink says whether a block may have links that can be known.
@@ -241,7 +235,7 @@ func (n *Node) sweep(ctx context.Context, o *opened, report func(api.RepoGCKey))
 	var failed error
 	for c := range keys {
 		total++
-		if _, keep := m.kept[dag.Key(c)]; keep {
+		if m.kept.HasBlock(c) {
 			continue
 		}
 		if err := o.remove(ctx, c); err != nil {
@@ -253,7 +247,7 @@ func (n *Node) sweep(ctx context.Context, o *opened, report func(api.RepoGCKey))
 		report(api.RepoGCKey{Key: api.NewCid(c)})
 	}
 	for _, c := range o.damage.list() { // what is not even listed
-		if _, keep := m.kept[dag.Key(c)]; !keep {
+		if !m.kept.HasBlock(c) {
 			failed = errors.Join(failed, o.store.Delete(ctx, blockKey(c)))
 		}
 	}

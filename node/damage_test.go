@@ -26,7 +26,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"holdfast/api"
-	"holdfast/node/internal/dag"
 )
 
 // edit changes the first file of the repository of this kind that holds some
@@ -390,7 +389,7 @@ func TestMarkStopsAtErrors(t *testing.T) {
 			t.Errorf("%s: %v", test.name, err)
 		}
 		for _, c := range test.keeps {
-			if _, ok := m.kept[dag.Key(c)]; !ok {
+			if !m.kept.HasBlock(c) {
 				t.Errorf("%s: %s is not kept", test.name, c)
 			}
 		}

@@ -1,12 +1,24 @@
 package dag
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 
 	"holdfast/api"
+)
+
+// What a walk may remember. The content of a pin is chosen by others: chains of
+// nodes with many links each would fill the memory of every peer that holds it.
+const (
+	// stackLimit is for the CIDs still to be looked at, of some 40 bytes each. It
+	// is seven million links at once. (Growing takes up to 2.25 times as much for a moment.)
+	stackLimit = 256 << 20
+	// seenLimit is how many inner blocks one pin may have: with leaves of dag-pb
+	// that is 4 TiB in chunks of 256 KiB, with raw ones the 174-fold of it.
+	seenLimit = 16 << 20
 )
 
 // Walk is a traversal of a DAG whose blocks may be met in any order. It holds
@@ -16,10 +28,12 @@ import (
 // and counted, each time.
 type Walk struct {
 	recursive bool
-	stack     []cid.Cid
-	seen      *cid.Set
+	stack     []byte // each CID's bytes, then their number in four
+	seen      Set
 	blocks    uint64
 	bytes     uint64
+
+	stackLimit, seenLimit int
 }
 
 // NewWalk begins at a root. Not recursive, it ends there too. The error is
@@ -28,12 +42,34 @@ func NewWalk(root cid.Cid, recursive bool) (*Walk, error) {
 	if !root.Defined() {
 		return nil, api.Errorf(api.CodeInvalid, "the CID of the pin is missing")
 	}
+	if _, err := cid.Cast(root.Bytes()); err != nil {
+		return nil, api.Errorf(api.CodeInvalid, "the CID of the pin is none: %w", err)
+	}
 	if recursive {
 		if err := CheckCodec(root); err != nil {
 			return nil, err
 		}
 	}
-	return &Walk{recursive: recursive, stack: []cid.Cid{root}, seen: cid.NewSet()}, nil
+	w := &Walk{recursive: recursive, stackLimit: stackLimit, seenLimit: seenLimit}
+	w.push(root)
+	return w, nil
+}
+
+func (w *Walk) push(c cid.Cid) {
+	text := c.KeyString()
+	w.stack = append(w.stack, text...)
+	w.stack = binary.BigEndian.AppendUint32(w.stack, uint32(len(text)))
+}
+
+func (w *Walk) pop() cid.Cid {
+	end := len(w.stack) - 4
+	begin := end - int(binary.BigEndian.Uint32(w.stack[end:]))
+	c, err := cid.Cast(w.stack[begin:end])
+	if err != nil {
+		panic(err) // it was a CID
+	}
+	w.stack = w.stack[:begin]
+	return c
 }
 
 // Recursive says whether links are followed.
@@ -45,8 +81,7 @@ func (w *Walk) Progress() (blocks, bytes uint64) { return w.blocks, w.bytes }
 // Next takes the CID to look at next; false when there is none now.
 func (w *Walk) Next() (cid.Cid, bool) {
 	for len(w.stack) > 0 {
-		c := w.stack[len(w.stack)-1]
-		w.stack = w.stack[:len(w.stack)-1]
+		c := w.pop()
 		if c.Prefix().Codec == cid.Raw || w.seen.Visit(c) {
 			return c, true
 		}
@@ -66,7 +101,8 @@ func (w *Walk) Leaf(size int) {
 	w.bytes += uint64(size)
 }
 
-// Visit counts a block that is present and schedules what it links to.
+// Visit counts a block that is present and schedules what it links to. The error
+// is invalid when its links cannot be known, or the DAG is beyond the limits.
 func (w *Walk) Visit(b blocks.Block) error {
 	w.Leaf(len(b.RawData()))
 	if !w.NeedsContent(b.Cid()) {
@@ -86,7 +122,13 @@ func (w *Walk) Visit(b blocks.Block) error {
 			return fmt.Errorf("link of %s: %w", b.Cid(), err)
 		}
 		previous = c
-		w.stack = append(w.stack, c)
+		w.push(c)
+	}
+	switch {
+	case len(w.stack) > w.stackLimit:
+		return api.Errorf(api.CodeInvalid, "the DAG has more links side by side and below each other than %d MiB of CIDs; pin its parts one by one", w.stackLimit>>20)
+	case w.seen.Len() > w.seenLimit:
+		return api.Errorf(api.CodeInvalid, "the DAG has more than %d blocks with links; pin its parts one by one", w.seenLimit)
 	}
 	return nil
 }
