@@ -18,8 +18,9 @@ import (
 // Destination takes the blocks of one add on behalf of one peer. It is used by
 // one goroutine at a time.
 type Destination interface {
-	// Put hands over a batch, which nobody changes afterwards. Its error may be
-	// that of an earlier batch; after one, only Close may be called.
+	// Put hands over a batch, which nobody changes afterwards; an empty one says
+	// that the add is alive. Its error may be that of an earlier batch; after
+	// one, only Close may be called.
 	Put(ctx context.Context, batch []api.Block) error
 	// Close flushes and lets go of the destination. It returns nil only when
 	// every block that was put is verified and on the peer's disk.

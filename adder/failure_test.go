@@ -272,3 +272,62 @@ func stream(from io.Reader) (io.Reader, string) {
 	head := "--" + boundary + "\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\nContent-Type: application/octet-stream\r\n\r\n"
 	return io.MultiReader(strings.NewReader(head), from, strings.NewReader("\r\n--"+boundary+"--\r\n")), boundary
 }
+
+// TestAnEndedAddHoldsNothing ends an add whose client sends nothing any more, as
+// the HTTP front does: the upload breaks and the context ends. Nothing holds off
+// garbage collection from then on, here or at the destinations.
+func TestAnEndedAddHoldsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(2, self, first)
+		w.hold = func(ctx context.Context, _ peer.ID) error { <-ctx.Done(); return ctx.Err() }
+		from, client := io.Pipe()
+		body, boundary := stream(from)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			done <- w.adder(Config{BatchBytes: 1, StallTimeout: time.Hour}).Add(ctx, multipart.NewReader(body, boundary), api.NewAddParams(), func(api.AddedOutput) error { return nil })
+		}()
+		if _, err := client.Write(noise(7, 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if w.leases != 1 || w.open[self] != 1 || w.open[first] != 1 {
+			t.Fatalf("%d leases, destinations %v", w.leases, w.open)
+		}
+		begin := time.Now()
+		cancel()
+		client.CloseWithError(io.ErrUnexpectedEOF)
+		if err := <-done; err == nil {
+			t.Error("the add succeeded")
+		}
+		if took := time.Since(begin); took != 0 || w.leases != 0 || w.open[self] != 0 || w.open[first] != 0 {
+			t.Errorf("after %s: %d leases, destinations %v", took, w.leases, w.open)
+		}
+	})
+}
+
+// TestASlowAddShowsThatItLives has a client pause for longer than destinations
+// wait in silence.
+func TestASlowAddShowsThatItLives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1, first)
+		var last time.Time
+		var longest time.Duration
+		w.hold = func(context.Context, peer.ID) error {
+			if !last.IsZero() {
+				longest = max(longest, time.Since(last))
+			}
+			last = time.Now()
+			return nil
+		}
+		pause := readerFunc(func() error { time.Sleep(time.Hour); return io.EOF })
+		body, boundary := stream(io.MultiReader(bytes.NewReader(noise(8, 4<<20)), pause, bytes.NewReader(noise(9, 4<<20))))
+		err := w.adder(Config{}).Add(t.Context(), multipart.NewReader(body, boundary), api.NewAddParams(), func(api.AddedOutput) error { return nil })
+		if err != nil || len(w.pins) != 1 {
+			t.Errorf("%v, %d pins", err, len(w.pins))
+		}
+		if longest == 0 || longest > keepAlive {
+			t.Errorf("a destination heard nothing for %s", longest)
+		}
+	})
+}

@@ -56,8 +56,14 @@ func (t *target) run(ctx context.Context, open func(context.Context, peer.ID) (D
 	return nil
 }
 
+// keepAlive is how often a destination hears of an add whose upload is slow. One
+// that hears nothing gives up in the end, for this peer may stand still.
+const keepAlive = 30 * time.Second
+
 // forward puts batches until there are no more.
 func (t *target) forward(ctx context.Context, destination Destination, watch *time.Timer, stall time.Duration) error {
+	alive := time.NewTicker(keepAlive)
+	defer alive.Stop()
 	for {
 		watch.Stop() // waiting for the upload is not the destination's fault
 		select {
@@ -69,6 +75,12 @@ func (t *target) forward(ctx context.Context, destination Destination, watch *ti
 			}
 			watch.Reset(stall)
 			if err := destination.Put(ctx, batch); err != nil {
+				return err
+			}
+			alive.Reset(keepAlive)
+		case <-alive.C:
+			watch.Reset(stall)
+			if err := destination.Put(ctx, nil); err != nil {
 				return err
 			}
 		}

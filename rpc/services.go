@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"iter"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -248,7 +249,8 @@ func (s *nodeService) RepoGC(ctx context.Context, _ Nothing, out *Reply[api.Repo
 
 // PutBlocks takes batches until one says End, and acknowledges each when it is
 // written, the last one when all are durable. A stream that ends without End
-// was cut off.
+// was cut off. One that is silent for blockSilence is given up, so that a sender
+// that stands still does not hold off garbage collection here for good.
 func (s *nodeService) PutBlocks(ctx context.Context, in <-chan api.BlockBatch, out chan<- Reply[uint64]) error {
 	defer close(out)
 	release, err := s.handler.Lease(ctx)
@@ -263,8 +265,20 @@ func (s *nodeService) PutBlocks(ctx context.Context, in <-chan api.BlockBatch, o
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var stored uint64
-	for batch := range ahead(ctx, in) {
-		err := s.handler.PutBlocks(ctx, batch.Blocks)
+	batches := ahead(ctx, in)
+	for {
+		batch, ok, err := nextBatch(ctx, batches)
+		if err != nil {
+			select {
+			case out <- Reply[uint64]{Value: stored, Err: api.AsError(err)}:
+			default: // the acknowledgements are not taken either
+			}
+			return nil
+		}
+		if !ok {
+			return nil
+		}
+		err = s.handler.PutBlocks(ctx, batch.Blocks)
 		if err == nil && batch.End {
 			err = s.handler.Sync(ctx)
 		}
@@ -279,5 +293,23 @@ func (s *nodeService) PutBlocks(ctx context.Context, in <-chan api.BlockBatch, o
 			return nil
 		}
 	}
-	return nil
+}
+
+// blockSilence is how long a sender of blocks may say nothing. The adder sends
+// an empty batch every 30 s while it has none; peers of an older version send
+// none, and a batch of theirs takes long to fill when their client is slow.
+const blockSilence = 5 * time.Minute
+
+// nextBatch waits for a batch; false: there are no more.
+func nextBatch(ctx context.Context, batches <-chan api.BlockBatch) (api.BlockBatch, bool, error) {
+	silence := time.NewTimer(blockSilence)
+	defer silence.Stop()
+	select {
+	case batch, ok := <-batches:
+		return batch, ok, nil
+	case <-ctx.Done():
+		return api.BlockBatch{}, false, nil
+	case <-silence.C:
+		return api.BlockBatch{}, false, api.Errorf(api.CodeUnavailable, "no block came for %s: the add was given up here", blockSilence)
+	}
 }
