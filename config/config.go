@@ -106,7 +106,7 @@ var settings = []setting{
 	{"ipfs.admit", "peer IDs of IPFS nodes outside the cluster that may connect although ipfs.public is false; they can read whatever this peer holds", func(c *Config) any { return &c.IPFSAdmit }},
 	{"ipfs.swarm", "multiaddrs of the IPFS swarm", func(c *Config) any { return &c.IPFSSwarm }},
 	{"ipfs.announce", "multiaddrs that other IPFS nodes shall dial", func(c *Config) any { return &c.IPFSAnnounce }},
-	{"ipfs.storage_max", "space for blocks, such as 500GB; 0: what the disk has, less a reserve", func(c *Config) any { return &c.IPFSStorageMax }},
+	{"ipfs.storage_max", "space for blocks, such as 500GB, of which garbage is collected from 90 % on; 0: what the disk has, less a reserve", func(c *Config) any { return &c.IPFSStorageMax }},
 	{"ipfs.gateway_listen", "multiaddrs of a read-only gateway; default: off", func(c *Config) any { return &c.IPFSGatewayListen }},
 	{"ipfs.gateway_public", "allow a gateway off the loopback without credentials: whoever reaches it reads what this peer holds", func(c *Config) any { return &c.GatewayPublic }},
 	{"replication.min", "replicas that a pin must have, unless it says otherwise; -1 with max -1: every peer", func(c *Config) any { return &c.ReplicationMin }},

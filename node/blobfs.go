@@ -14,8 +14,8 @@ import (
 
 // blobFS keeps a spoilt file of separated values from ending the process:
 // Pebble v2.1.6 panics where the footer of such a file is not as it was
-// written. (It does so too where a file is gone that was there when it was open
-// before; that we cannot help.) Opening it is an input/output error here, for which Pebble, and
+// written. (One that is gone when the database is opened is recoverFileGone's.)
+// Opening it is an input/output error here, for which Pebble, and
 // what reads from it, is prepared.
 type blobFS struct{ vfs.FS }
 

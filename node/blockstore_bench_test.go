@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -46,7 +47,7 @@ func BenchmarkBlockStore(b *testing.B) {
 		},
 		"pebble-default": func(dir string) (ds.Batching, error) { return pebbleds.NewDatastore(dir) },
 		"pebble": func(dir string) (ds.Batching, error) {
-			return pebbleds.NewDatastore(dir, pebbleds.WithPebbleOpts(pebbleOptions()))
+			return pebbleds.NewDatastore(dir, pebbleds.WithPebbleOpts(pebbleOptions(new(atomic.Bool))))
 		},
 	}
 	for _, load := range []struct {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -262,7 +263,7 @@ func TestReadErrors(t *testing.T) {
 				}
 				return nil
 			})}
-			options := pebbleOptions()
+			options := pebbleOptions(new(atomic.Bool))
 			options.Logger = quiet{}
 			options.FS = blobFS{errorfs.Wrap(vfs.Default, fault)}
 			dir := t.TempDir()
@@ -275,7 +276,7 @@ func TestReadErrors(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				store := newPebbleStore(inner)
+				store := newPebbleStore(inner, new(atomic.Bool))
 				found, err := openDamage(ctx, store, make(chan struct{}, 1), slog.New(slog.DiscardHandler))
 				if err != nil {
 					t.Fatal(err)

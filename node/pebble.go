@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -19,8 +20,9 @@ import (
 const separatedBytes = 4 << 10
 
 // pebbleOptions are those of a repository that holds blocks of all sizes and
-// must be small at rest.
-func pebbleOptions() *pebble.Options {
+// must be small at rest. While gone is set no file of values is rewritten, since
+// one that is not there would end the process.
+func pebbleOptions(gone *atomic.Bool) *pebble.Options {
 	o := &pebble.Options{
 		FormatMajorVersion:    pebble.FormatNewest,
 		MemTableSize:          16 << 20,
@@ -38,6 +40,10 @@ func pebbleOptions() *pebble.Options {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // every fetch asks first for what is not there
 	}
 	o.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
+		garbage := 0.2
+		if gone.Load() {
+			garbage = 1 // never
+		}
 		return pebble.ValueSeparationPolicy{
 			Enabled:     true,
 			MinimumSize: separatedBytes,
@@ -45,7 +51,7 @@ func pebbleOptions() *pebble.Options {
 			// values of one table are does not matter.
 			MaxBlobReferenceDepth: 100_000,
 			RewriteMinimumAge:     time.Minute,
-			TargetGarbageRatio:    0.2,
+			TargetGarbageRatio:    garbage,
 		}
 	}
 	return o
@@ -87,9 +93,23 @@ func (c pebbleConfig) Create(repoPath string) (repo.Datastore, error) {
 	if err := fsutil.DirWritable(path); err != nil {
 		return nil, err
 	}
-	store, err := pebbleds.NewDatastore(path, pebbleds.WithCacheSize(c.cacheSize), pebbleds.WithPebbleOpts(pebbleOptions()))
+	gone := new(atomic.Bool)
+	store, err := openPebble(path, c.cacheSize, gone)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; if files in %s are gone or damaged, put them back, or move the whole repository away: the peer then makes a new one and fetches its pins again", err, path)
 	}
-	return newPebbleStore(store), nil
+	// What is written in the tables has its file; else a reader meets a panic.
+	if files, err := filepath.Glob(filepath.Join(path, "*.blob")); err == nil {
+		gone.Store(store.DB.Metrics().BlobFiles.LiveCount > uint64(len(files)))
+	}
+	return newPebbleStore(store, gone), nil
+}
+
+func openPebble(path string, cacheSize int64, gone *atomic.Bool) (_ *pebbleds.Datastore, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("Pebble cannot open %s: %v", path, r)
+		}
+	}()
+	return pebbleds.NewDatastore(path, pebbleds.WithCacheSize(cacheSize), pebbleds.WithPebbleOpts(pebbleOptions(gone)))
 }

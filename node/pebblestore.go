@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	ds "github.com/ipfs/go-datastore"
@@ -21,18 +24,31 @@ import (
 // the space of what was deleted.
 type pebbleStore struct {
 	*pebbleds.Datastore
+	gone *atomic.Bool // a file of values is; none is rewritten then
 
 	mu     sync.Mutex
 	closed bool
 	open   map[*pebbleQuery]struct{} // Pebble must not close below an iterator
 }
 
-func newPebbleStore(store *pebbleds.Datastore) *pebbleStore {
-	return &pebbleStore{Datastore: store, open: map[*pebbleQuery]struct{}{}}
+func newPebbleStore(store *pebbleds.Datastore, gone *atomic.Bool) *pebbleStore {
+	return &pebbleStore{Datastore: store, gone: gone, open: map[*pebbleQuery]struct{}{}}
 }
 
 // Get reads a value.
 func (s *pebbleStore) Get(_ context.Context, key ds.Key) ([]byte, error) {
+	if s.gone.Load() {
+		return s.getCarefully(key)
+	}
+	value, err := s.get(key)
+	if errors.Is(err, errFileGone) {
+		s.gone.Store(true)
+	}
+	return value, err
+}
+
+func (s *pebbleStore) get(key ds.Key) (out []byte, err error) {
+	defer recoverFileGone(&err)
 	value, closer, err := s.DB.Get(key.Bytes())
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, ds.ErrNotFound
@@ -41,21 +57,71 @@ func (s *pebbleStore) Get(_ context.Context, key ds.Key) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	// The value must be copied before the closing, which tells whether it was read.
-	out := append([]byte{}, value...)
+	out = append([]byte{}, value...)
 	if err := closer.Close(); err != nil {
 		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	return out, nil
 }
 
+// getCarefully is get where reading may panic: what it opens, it closes then too.
+func (s *pebbleStore) getCarefully(key ds.Key) ([]byte, error) {
+	iter, err := s.DB.NewIter(bounds(key))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", key, err)
+	}
+	var value []byte
+	there := iter.SeekPrefixGE(key.Bytes())
+	if there {
+		if value, err = valueOf(iter); err == nil {
+			value = append([]byte{}, value...)
+		}
+	}
+	if err = errors.Join(err, iter.Close()); err != nil {
+		return nil, fmt.Errorf("read %s: %w", key, err)
+	}
+	if !there {
+		return nil, ds.ErrNotFound
+	}
+	return value, nil
+}
+
+// errFileGone says that the file which holds a value is not there any more.
+var errFileGone = fmt.Errorf("a file of the database is gone: %w", syscall.EIO)
+
+// recoverFileGone makes an error of the panic in which Pebble v2.1.6 ends where
+// a file of separated values was gone already when the database was opened. It
+// has no lock at that moment.
+func recoverFileGone(err *error) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	if !strings.Contains(fmt.Sprint(r), "unknown metadata type") {
+		panic(r)
+	}
+	*err = errFileGone
+}
+
+// valueOf is the value that an iterator is at.
+func valueOf(iter *pebble.Iterator) (value []byte, err error) {
+	defer recoverFileGone(&err)
+	return iter.ValueAndErr()
+}
+
+// bounds make an iterator one of a single key.
+func bounds(key ds.Key) *pebble.IterOptions {
+	raw := key.Bytes()
+	return &pebble.IterOptions{LowerBound: raw, UpperBound: append(raw[:len(raw):len(raw)], 0), UseL6Filters: true}
+}
+
 // GetSize tells a value's length, without reading it where it is kept apart.
 func (s *pebbleStore) GetSize(_ context.Context, key ds.Key) (size int, err error) {
-	raw := key.Bytes()
-	iter, err := s.DB.NewIter(&pebble.IterOptions{LowerBound: raw, UpperBound: append(raw[:len(raw):len(raw)], 0), UseL6Filters: true})
+	iter, err := s.DB.NewIter(bounds(key))
 	if err != nil {
 		return -1, fmt.Errorf("look for %s: %w", key, err)
 	}
-	there := iter.SeekPrefixGE(raw)
+	there := iter.SeekPrefixGE(key.Bytes())
 	if there {
 		value := iter.LazyValue()
 		size = value.Len()
@@ -85,7 +151,7 @@ func (s *pebbleStore) Query(_ context.Context, q query.Query) (query.Results, er
 	if prefix != "/" {
 		prefix += "/"
 	}
-	bounds := &pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: append([]byte(prefix[:len(prefix)-1]), '/'+1)}
+	under := &pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: append([]byte(prefix[:len(prefix)-1]), '/'+1)}
 	it := &pebbleQuery{store: s, keysOnly: q.KeysOnly, sizes: q.ReturnsSizes}
 	rest := q // what Pebble cannot do
 	rest.Prefix = ""
@@ -103,7 +169,7 @@ func (s *pebbleStore) Query(_ context.Context, q query.Query) (query.Results, er
 		return nil, errStoreClosed
 	}
 	var err error
-	if it.iter, err = s.DB.NewIter(bounds); err != nil {
+	if it.iter, err = s.DB.NewIter(under); err != nil {
 		return nil, fmt.Errorf("query %s: %w", prefix, err)
 	}
 	s.open[it] = struct{}{}
@@ -147,7 +213,7 @@ func (it *pebbleQuery) next() (query.Result, bool) {
 	}
 	entry := query.Entry{Key: string(it.iter.Key())}
 	if !it.keysOnly || it.sizes {
-		value, err := it.iter.ValueAndErr()
+		value, err := valueOf(it.iter)
 		if err != nil {
 			it.failed = err
 			return it.last()
