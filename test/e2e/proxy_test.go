@@ -119,7 +119,7 @@ var trailing = regexp.MustCompile(`X-Stream-Error: \["(.+)"\]`)
 // What the proxy does not answer itself is answered as by the node alone:
 // same status, headers, body and trailers, but for errors after outputs.
 func TestProxyEqualsNode(t *testing.T) {
-	n := openNode(t)
+	n := openNode(t, node.Config{Dir: t.TempDir(), SwarmListen: []string{loopback(freePort(t))}})
 	direct := httptest.NewServer(drain.Handler(n.RPC()))
 	defer direct.Close()
 	proxy := httptest.NewServer(ipfsproxy.New(ipfsproxy.Deps{Service: noCluster{t}, Adder: noCluster{t}, Node: n.RPC(), Lease: n.Lease}, ipfsproxy.Config{}))
@@ -148,9 +148,9 @@ func TestProxyEqualsNode(t *testing.T) {
 	t.Logf("%d requests", len(table))
 }
 
-func openNode(t *testing.T) *node.Node {
+func openNode(t *testing.T, config node.Config) *node.Node {
 	t.Helper()
-	n, err := node.New(node.Config{Dir: t.TempDir(), SwarmListen: []string{loopback(freePort(t))}}, nil)
+	n, err := node.New(config, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
