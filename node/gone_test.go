@@ -1,11 +1,15 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	blocks "github.com/ipfs/go-block-format"
 
 	"holdfast/api"
 )
@@ -64,5 +68,64 @@ func TestFilesGone(t *testing.T) {
 				t.Errorf("close: %v", err)
 			}
 		})
+	}
+}
+
+// TestSpoiltTable flips bits all over the tables that hold small blocks: each
+// block is read as it was written, or not at all. (INV-BYTES)
+func TestSpoiltTable(t *testing.T) {
+	ctx := testContext(t)
+	c := testConfig(t)
+	n, stop := startStoppable(t, c)
+	var all []blocks.Block
+	for i := range 5_000 {
+		all = append(all, rawBlock(t, fmt.Appendf(random(t, 200), "%d", i)))
+	}
+	if err := n.PutBlocks(ctx, all); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	_, stop = startStoppable(t, c) // writes tables of the log
+	stop()
+	files, err := filepath.Glob(filepath.Join(c.Dir, "pebbleds", "*.sst"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipped := 0
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(data) < 500_000 {
+			continue // not one of blocks
+		}
+		for at := len(data) / 4; at < len(data)/2; at += 100_000 { // in the blocks of data
+			data[at] ^= 4
+			flipped++
+		}
+		if err := os.WriteFile(f, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if flipped == 0 {
+		t.Fatalf("no table of %v holds the blocks", files)
+	}
+	n = start(t, c)
+	unread := 0
+	for _, b := range all {
+		got, err := n.open.read(ctx, b.Cid())
+		switch {
+		case err != nil:
+			unread++
+		case !bytes.Equal(got.RawData(), b.RawData()):
+			t.Fatalf("block %s is read as another", b.Cid())
+		}
+	}
+	if unread == 0 || unread == len(all) || len(n.Damaged()) == 0 {
+		t.Errorf("%d of %d blocks cannot be read, %d are said to be damaged", unread, len(all), len(n.Damaged()))
+	}
+	if err := n.GC(ctx, func(api.RepoGCKey) {}); err == nil {
+		t.Error("a collection that cannot list all blocks ends well")
 	}
 }
