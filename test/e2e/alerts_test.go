@@ -16,13 +16,17 @@ import (
 
 // Backups that fail on one peer are seen on every peer, without a look at logs.
 func TestFailingBackupIsSeen(t *testing.T) {
-	c := newCluster(t, 1, nil)
+	c := newCluster(t, 2, nil)
 	notFolder := filepath.Join(c.base, "file")
 	if err := os.WriteFile(notFolder, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	failing := c.join("failing", map[string]string{"CLUSTER_BACKUP_FOLDER": notFolder})
-	failing.waitReady(startTime)
+	failing := c.peers[1] // set up late: a new peer first asks a minute after its start whether it has a cluster
+	if _, err := failing.stop(startTime); err != nil {
+		t.Fatal(err)
+	}
+	failing.env["CLUSTER_BACKUP_FOLDER"] = notFolder
+	failing.startReady()
 	c.waitWhole()
 	for _, p := range c.peers {
 		eventually(t, 2*time.Minute, "an alert on "+p.name, func(ctx context.Context) error {
@@ -32,7 +36,7 @@ func TestFailingBackupIsSeen(t *testing.T) {
 			}
 			return err
 		})
-		if out := p.mustCtl(time.Minute, "health", "alerts"); !strings.HasPrefix(out, "failing: backup. Triggered at: ") || !strings.HasSuffix(out, "Last good: never") {
+		if out := p.mustCtl(time.Minute, "health", "alerts"); !strings.HasPrefix(out, failing.name+": backup. Triggered at: ") || !strings.HasSuffix(out, "Last good: never") {
 			t.Errorf("%s: %s", p.name, out)
 		}
 	}
