@@ -227,15 +227,16 @@ func TestNotReady(t *testing.T) {
 	release := lockLog(t, p)
 	p.start()
 	for _, where := range []struct {
+		method string
 		port   int
 		target string
 		json   string
 	}{
-		{p.ports.rest, "/id", "message"}, {p.ports.rest, "/health", "message"}, {p.ports.rest, "/pins", "message"},
-		{p.ports.proxy, "/api/v0/id", "Message"}, {p.ports.pinsvc, "/pins", "error"},
+		{"GET", p.ports.rest, "/id", "message"}, {"GET", p.ports.rest, "/health/ready", "message"}, {"GET", p.ports.rest, "/pins", "message"},
+		{"POST", p.ports.proxy, "/api/v0/id", "Message"}, {"GET", p.ports.pinsvc, "/pins", "error"},
 	} {
 		eventually(t, startTime, where.target+" says 503", func(ctx context.Context) error {
-			return notReady(ctx, where.port, where.target, where.json)
+			return notReady(ctx, where.method, where.port, where.target, where.json)
 		})
 	}
 	if out, err := p.service("health"); exitCode(err) != 1 || !strings.Contains(out, "not ready") {
@@ -273,8 +274,8 @@ func lockLog(t *testing.T, p *testPeer) (release func()) {
 	}
 }
 
-func notReady(ctx context.Context, port int, target, field string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d%s", port, target), nil)
+func notReady(ctx context.Context, method string, port int, target, field string) error {
+	request, err := http.NewRequestWithContext(ctx, method, fmt.Sprintf("http://127.0.0.1:%d%s", port, target), nil)
 	if err != nil {
 		return err
 	}
