@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -71,12 +72,15 @@ func (p *testPeer) whole() {
 	}
 }
 
+// hashFormat is a number for what the hash covers, and a SHA-256.
+var hashFormat = regexp.MustCompile(`^[1-9][0-9]*:[0-9a-f]{64}$`)
+
 // stateHash is the hash of a peer that runs or not, without its index.
 func (p *testPeer) stateHash() string {
 	p.t.Helper()
 	var answer struct{ Hash string }
 	out := p.mustService("state", "hash", "--enc", "json")
-	if err := json.Unmarshal([]byte(out), &answer); err != nil || len(answer.Hash) != 64 {
+	if err := json.Unmarshal([]byte(out), &answer); err != nil || !hashFormat.MatchString(answer.Hash) {
 		p.t.Fatalf("%s: hash: %v\n%s", p.name, err, out)
 	}
 	return answer.Hash
