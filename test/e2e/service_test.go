@@ -247,7 +247,13 @@ func TestNotReady(t *testing.T) {
 	}
 	release()
 	p.waitReady(startTime)
-	p.mustService("health")
+	eventually(t, startTime, "health of a peer that has started", func(context.Context) error { // once it has heard of a leader
+		out, err := p.service("health")
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+		return err
+	})
 }
 
 // lockLog holds the lock of a stopped peer's raft log until release is called.
