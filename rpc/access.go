@@ -67,6 +67,7 @@ var access = map[string]rule{
 	// What members ask one another.
 	"Cluster.LocalID":       {who: members},
 	"Cluster.IsMember":      {who: members},
+	"Cluster.Whereabouts":   {who: members},
 	"Cluster.Standing":      {who: members},
 	"Tracker.Status":        {who: members},
 	"Tracker.StatusAll":     {who: members},

@@ -27,15 +27,18 @@ func (answering) Bulk(context.Context, []api.BulkLine) ([]api.BulkResult, error)
 func (answering) Allocate(context.Context, api.PinOptions) (api.Placement, error) {
 	return api.Placement{}, nil
 }
-func (answering) Decline(context.Context, api.DeclineRequest) error       { return nil }
-func (answering) ReadIndex(context.Context) (uint64, error)               { return 0, nil }
-func (answering) RemovePeer(context.Context, api.RemoveRequest) error     { return nil }
-func (answering) SetRole(context.Context, api.RoleRequest) error          { return nil }
-func (answering) TransferLeadership(context.Context, peer.ID) error       { return nil }
-func (answering) CreateToken(context.Context, api.TokenRequest) error     { return nil }
-func (answering) PutMember(context.Context, api.Member) error             { return nil }
-func (answering) LocalID(context.Context) (api.ID, error)                 { return api.ID{}, nil }
-func (answering) IsMember(context.Context, peer.ID) (bool, error)         { return false, nil }
+func (answering) Decline(context.Context, api.DeclineRequest) error   { return nil }
+func (answering) ReadIndex(context.Context) (uint64, error)           { return 0, nil }
+func (answering) RemovePeer(context.Context, api.RemoveRequest) error { return nil }
+func (answering) SetRole(context.Context, api.RoleRequest) error      { return nil }
+func (answering) TransferLeadership(context.Context, peer.ID) error   { return nil }
+func (answering) CreateToken(context.Context, api.TokenRequest) error { return nil }
+func (answering) PutMember(context.Context, api.Member) error         { return nil }
+func (answering) LocalID(context.Context) (api.ID, error)             { return api.ID{}, nil }
+func (answering) IsMember(context.Context, peer.ID) (bool, error)     { return false, nil }
+func (answering) Whereabouts(_ context.Context, id peer.ID) (api.Member, error) {
+	return api.Member{ID: id}, nil
+}
 func (answering) LocalRepoStat(context.Context) (api.RepoStat, error)     { return api.RepoStat{}, nil }
 func (answering) PutBlocks(context.Context, []api.Block) error            { return nil }
 func (answering) Sync(context.Context) error                              { return nil }

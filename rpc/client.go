@@ -106,6 +106,11 @@ func (c *Client) IsMember(ctx context.Context, to, id peer.ID) (bool, error) {
 	return call[peer.ID, bool](ctx, c, to, serviceCluster, "IsMember", id)
 }
 
+// Whereabouts asks a member where it reaches another one now.
+func (c *Client) Whereabouts(ctx context.Context, to, id peer.ID) (api.Member, error) {
+	return call[peer.ID, api.Member](ctx, c, to, serviceCluster, "Whereabouts", id)
+}
+
 // Join asks the leader to admit a peer that has asked this member.
 func (c *Client) Join(ctx context.Context, to peer.ID, in api.JoinRequest) (api.JoinReply, error) {
 	return call[api.JoinRequest, api.JoinReply](ctx, c, to, serviceCluster, "Join", in)

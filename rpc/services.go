@@ -26,6 +26,9 @@ type Cluster interface {
 	Join(context.Context, api.JoinRequest) (api.JoinReply, error) // that another member was asked for
 	LocalID(context.Context) (api.ID, error)
 	IsMember(context.Context, peer.ID) (bool, error)
+	// Whereabouts tells where the peer reaches another member now; no addresses:
+	// it does not.
+	Whereabouts(context.Context, peer.ID) (api.Member, error)
 }
 
 // Joiner is what a stranger may ask, and nothing else: to be admitted, and
@@ -146,6 +149,10 @@ func (s *clusterService) LocalID(ctx context.Context, _ Nothing, out *Reply[api.
 
 func (s *clusterService) IsMember(ctx context.Context, in peer.ID, out *Reply[bool]) error {
 	return out.set(s.handler.IsMember(ctx, in))
+}
+
+func (s *clusterService) Whereabouts(ctx context.Context, in peer.ID, out *Reply[api.Member]) error {
+	return out.set(s.handler.Whereabouts(ctx, in))
 }
 
 func (s *clusterService) Join(ctx context.Context, in api.JoinRequest, out *Reply[api.JoinReply]) error {

@@ -262,7 +262,7 @@ func (d *Daemon) startParts(ctx context.Context, s *stages) error {
 		} else if len(hints) > 0 {
 			s.start("told addresses", func(ctx context.Context) error { return d.followHints(ctx, hints) })
 		}
-		s.start("address book", func(ctx context.Context) error { return d.trust.keepAddresses(ctx, d.host) })
+		s.start("address book", func(ctx context.Context) error { return d.trust.keepAddresses(ctx, d.host, d.remote) })
 	}
 	s.start("vouching", func(ctx context.Context) error { return d.trust.vouch(ctx, d.remote) })
 	s.start("monitor", d.monitor.Run)
@@ -380,7 +380,7 @@ func (d *Daemon) openCluster() error {
 	if err != nil {
 		return err
 	}
-	services.Cluster, services.Tracker, services.Monitor = leaderOnly{d.cluster, d.log.IsLeader}, d.cluster, d.monitor
+	services.Cluster, services.Tracker, services.Monitor = leaderOnly{d.cluster, d.log.IsLeader, d.whereabouts}, d.cluster, d.monitor
 	services.Joiner = d.cluster
 	remote.Transport, err = d.seams.RPC(services, d.roleOf)
 	if err != nil {

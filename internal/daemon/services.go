@@ -19,7 +19,12 @@ import (
 // better where to go next.
 type leaderOnly struct {
 	*cluster.Cluster
-	leads func() bool
+	leads       func() bool
+	whereabouts func(peer.ID) api.Member
+}
+
+func (l leaderOnly) Whereabouts(_ context.Context, id peer.ID) (api.Member, error) {
+	return l.whereabouts(id), nil
 }
 
 // here refuses what only the leader does.

@@ -146,10 +146,12 @@ func (t *trust) askAbout(ctx context.Context, members voucher, id peer.ID) bool 
 // keepAddresses keeps the host's address book equal to the members' records
 // until ctx ends, so that raft and rpc can dial by peer ID, and keeps this peer
 // connected to the members: one whose address changed while it was away is
-// found by dialling the others, who may not be able to dial it.
-func (t *trust) keepAddresses(ctx context.Context, h host.Host) error {
+// found by dialling the others, who may not be able to dial it. Of one that is
+// not found, another member is asked in each round: the records are of no use
+// when both have moved, and only a leader can store new ones.
+func (t *trust) keepAddresses(ctx context.Context, h host.Host, members locator) error {
 	protected := map[peer.ID]bool{}
-	for {
+	for round := 0; ; round++ {
 		known, err := t.known()
 		if err != nil {
 			return err
@@ -170,8 +172,11 @@ func (t *trust) keepAddresses(ctx context.Context, h host.Host) error {
 			h.Peerstore().AddAddrs(m.ID, withoutPeer(m), peerstore.PermanentAddrTTL)
 			if h.Network().Connectedness(m.ID) != network.Connected {
 				dial, cancel := context.WithTimeout(ctx, dialTimeout)
-				_ = h.Connect(dial, peer.AddrInfo{ID: m.ID}) // down; tried again in the next round
+				err := h.Connect(dial, peer.AddrInfo{ID: m.ID})
 				cancel()
+				if err != nil { // down, or elsewhere; tried again in the next round
+					findThrough(ctx, h, members, known, m.ID, round)
+				}
 			}
 		}
 		select {

@@ -21,6 +21,15 @@ func TestAllAddressesChange(t *testing.T) {
 			}
 		}
 	}
+	start := func() {
+		for _, p := range c.peers {
+			p.start() // one that is alone waits for the others before it answers
+		}
+		for _, p := range c.peers {
+			p.waitReady(startTime)
+		}
+		c.waitWhole()
+	}
 	stop()
 	var all []string
 	for _, p := range c.peers {
@@ -30,17 +39,11 @@ func TestAllAddressesChange(t *testing.T) {
 	}
 	told := c.peers[1]
 	told.env["CLUSTER_JOIN"] = strings.Join(all, ",")
-	for _, p := range c.peers {
-		p.startReady()
-	}
-	c.waitWhole()
+	start()
 	if _, err := c.peers[0].rest.Pin(t.Context(), rawCid(t, 1, 1), api.PinOptions{}); err != nil {
 		t.Errorf("a write after all: %v", err)
 	}
 	stop()
 	delete(told.env, "CLUSTER_JOIN")
-	for _, p := range c.peers {
-		p.startReady()
-	}
-	c.waitWhole()
+	start()
 }
