@@ -182,6 +182,7 @@ func (d *Daemon) catchUp(ctx context.Context) {
 	for d.outside.Load() == nil {
 		bounded, cancel := context.WithTimeout(ctx, catchUpLook)
 		err := d.log.WaitApplied(bounded, last)
+		looking := bounded.Err() != nil // the wait ended with its time, and not with the log
 		cancel()
 		switch {
 		case err == nil:
@@ -189,7 +190,7 @@ func (d *Daemon) catchUp(ctx context.Context) {
 		case errors.Is(ctx.Err(), context.DeadlineExceeded):
 			d.logger.Warn("answering from an old pinset: the cluster has no leader that could tell what is committed", "err", err)
 			return
-		case ctx.Err() != nil || bounded.Err() == nil:
+		case ctx.Err() != nil || !looking:
 			return
 		}
 	}
