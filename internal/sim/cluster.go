@@ -390,12 +390,13 @@ func (c *Cluster) Isolate(p *Peer, cut bool) {
 	}
 }
 
-// Heal makes network and disks whole.
+// Heal makes network and disks whole, and finds what is damaged on them.
 func (c *Cluster) Heal() {
 	c.net.heal()
 	c.world.Heal()
 	for _, p := range c.Peers() {
 		p.fault.Store(nil)
 		p.Disk.SetCapacity(0)
+		p.Disk.Scrub()
 	}
 }

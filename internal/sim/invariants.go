@@ -178,7 +178,7 @@ func (p *Peer) holds(pins []api.Pin) error {
 			return violated("INV-PINNED", "%s has not pinned %s", p.Name, c)
 		}
 		if !p.Disk.Has(c) {
-			return violated("INV-PINNED", "%s has pinned %s and not its block", p.Name, c)
+			return violated("INV-BYTES", "%s has pinned %s and not its block, or other bytes", p.Name, c)
 		}
 	}
 	for _, c := range have {

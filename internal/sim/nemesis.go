@@ -75,6 +75,18 @@ var mischiefs = []mischief{
 			c.Begin(p)
 		}
 	}},
+	{"damaged blocks", func(c *Cluster, dice *rand.Rand) func() {
+		p := c.any(dice)
+		for _, pinned := range p.Disk.Pins() {
+			switch dice.IntN(4) {
+			case 0:
+				p.Disk.Damage(pinned)
+			case 1:
+				p.Disk.Spoil(pinned)
+			}
+		}
+		return p.Disk.Scrub
+	}},
 	{"slow disk", func(c *Cluster, dice *rand.Rand) func() {
 		p := c.any(dice)
 		p.slow.Store(int64(time.Duration(20+dice.IntN(1000)) * time.Millisecond))

@@ -77,6 +77,26 @@ func (d *Disk) Damage(c cid.Cid) {
 	}
 }
 
+// Spoil changes a block's bytes behind everybody's back. Whoever reads it finds
+// out: it is damaged from then on.
+func (d *Disk) Spoil(c cid.Cid) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if data := slices.Clone(d.blocks[dag.Key(c)]); len(data) > 0 {
+		data[0] ^= 1
+		d.blocks[dag.Key(c)] = data
+	}
+}
+
+// Scrub reads all blocks.
+func (d *Disk) Scrub() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(d.blocks)) {
+		_, _ = d.read(key)
+	}
+}
+
 // Wipe makes the disk what one with a new repository is: empty, and of another
 // RepoID. The node's identity stays. No node runs on it meanwhile.
 func (d *Disk) Wipe() {
@@ -116,17 +136,39 @@ func (d *Disk) Pins() []cid.Cid {
 	return slices.SortedFunc(maps.Keys(d.own), func(a, b cid.Cid) int { return strings.Compare(a.KeyString(), b.KeyString()) })
 }
 
-// Has says whether a block is there.
+// Has says whether a block is there, with the bytes of its CID. It is no read: what
+// is spoilt stays unnoticed.
 func (d *Disk) Has(c cid.Cid) bool {
-	_, ok := d.block(dag.Key(c))
-	return ok
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	data, ok := d.blocks[dag.Key(c)]
+	return ok && hasHash(dag.Key(c), data)
 }
 
 func (d *Disk) block(key string) ([]byte, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.read(key)
+}
+
+// read returns a block, or marks it as damaged if its bytes are others (INV-BYTES).
+func (d *Disk) read(key string) ([]byte, bool) {
 	data, ok := d.blocks[key]
-	return data, ok
+	if !ok || hasHash(key, data) {
+		return data, ok
+	}
+	d.remove(key)
+	d.damaged[key] = true
+	if d.holder != nil {
+		d.holder.signalDamage()
+	}
+	return nil, false
+}
+
+func hasHash(key string, data []byte) bool {
+	c := cid.NewCidV1(cid.Raw, []byte(key))
+	sum, err := c.Prefix().Sum(data)
+	return err == nil && sum.Equals(c)
 }
 
 func (d *Disk) acquire(n *Node) bool {
