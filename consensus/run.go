@@ -22,7 +22,7 @@ func (l *Log) Run(ctx context.Context) error {
 	}
 	defer close(l.done)
 	notify := make(chan bool)
-	fence := newSnapshotFence(l.transport, l.store, l.logs)
+	fence := newSnapshotFence(l.transport, l.store, l.logs, l.mark)
 	r, err := l.start(notify, fence.transport())
 	if err != nil {
 		close(l.stopping)

@@ -25,12 +25,13 @@ type snapshotFence struct {
 	closableTransport
 	store *snapshots
 	logs  *fencedLogs
+	mark  *watermark // what the machine contains
 	rpcs  chan raft.RPC
 	quit  chan struct{} // closed when nobody waits for answers any more
 }
 
-func newSnapshotFence(transport closableTransport, store *snapshots, logs *fencedLogs) *snapshotFence {
-	return &snapshotFence{closableTransport: transport, store: store, logs: logs,
+func newSnapshotFence(transport closableTransport, store *snapshots, logs *fencedLogs, mark *watermark) *snapshotFence {
+	return &snapshotFence{closableTransport: transport, store: store, logs: logs, mark: mark,
 		rpcs: make(chan raft.RPC), quit: make(chan struct{})}
 }
 
@@ -84,18 +85,26 @@ func (f *snapshotFence) run() {
 	}
 }
 
+// newest is how far snapshots reach that raft knows of. One that was received, and
+// then could not be read, lies in the store and was not installed: raft needs
+// the entries that it stands for.
+func (f *snapshotFence) newest() uint64 {
+	stored, _ := f.store.last.get()
+	applied, _ := f.mark.get()
+	return min(stored, applied)
+}
+
 // covers says whether this peer has, durably, all that a snapshot stands for.
 // What one snapshot contains was committed, so a later one contains it too; and
 // logs that agree in an entry agree in all before it.
 func (f *snapshotFence) covers(index, term uint64) bool {
-	newest, _ := f.store.last.get()
-	return index <= newest || f.logs.has(index, term)
+	return index <= f.newest() || f.logs.has(index, term)
 }
 
 // trim returns what raft shall see of a message with entries. The request
 // itself may be shared with its sender, and stays as it is.
 func (f *snapshotFence) trim(request *raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
-	newest, _ := f.store.last.get()
+	newest := f.newest()
 	proven := request.PrevLogEntry
 	if n := len(request.Entries); n > 0 {
 		proven = request.Entries[n-1].Index

@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"holdfast/api"
+	"holdfast/internal/faultfs"
 )
 
 // sendAsLeader gives a peer a message as if the leader had sent it.
@@ -218,5 +221,38 @@ func TestOwnSnapshotIsOvertaken(t *testing.T) {
 		if metas, err := store.List(); err != nil || len(metas) != 1 || metas[0].Index != newest.Index {
 			t.Errorf("snapshots %v, %v", metas, err)
 		}
+	})
+}
+
+// A snapshot that was received and then could not be read is not installed. The
+// peer must not take it for something that it has: raft would append what comes
+// after it, miss the entries between, and panic.
+func TestSnapshotThatCannotBeReadIsNotThere(t *testing.T) {
+	disks := map[*testPeer]*faultfs.FS{}
+	simulate(t, 3, 3, func(p *testPeer) {
+		smallLog(p)
+		disks[p] = faultfs.New(p.fs)
+		p.fs = disks[p]
+	}, func(t *testing.T, c *testCluster) {
+		leader := c.leader()
+		c.snapshotted(leader, 0, 10)
+		follower := c.follower()
+		c.isolate(follower, true)
+		for i := 10; i < 30; i++ {
+			c.propose(leader, fmt.Sprint(i))
+		}
+		c.compact(leader)
+		before, _ := follower.log.store.last.get()
+		disks[follower].Set(faultfs.Plan{Kind: faultfs.EIO, Match: func(path string) bool { return strings.HasSuffix(path, metaFile) }, Count: -1})
+		c.isolate(follower, false)
+		for now := before; now == before; now, _ = follower.log.store.last.get() {
+			tick()
+		}
+		<-time.After(time.Second)
+		disks[follower].Heal()
+		for i := 30; i < 50; i++ {
+			c.propose(leader, fmt.Sprint(i))
+		}
+		c.agree()
 	})
 }
