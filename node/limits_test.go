@@ -22,6 +22,7 @@ import (
 func TestHostileBlocks(t *testing.T) {
 	ctx := testContext(t)
 	a, b := start(t, testConfig(t)), start(t, testConfig(t))
+	acquaint(a, b)
 	const size = 2<<20 - 100 // what bitswap sends
 	nested := func(begin, end string) []byte {
 		n := size / (len(begin) + len(end))

@@ -3,12 +3,10 @@ package dev
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"io"
 	"math/rand/v2"
 	"mime/multipart"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"strconv"
 	"sync"
@@ -23,7 +21,6 @@ import (
 	"holdfast/api"
 	"holdfast/client"
 	"holdfast/internal/heap"
-	"holdfast/node"
 )
 
 // benchBytes is how much each add carries: 64 MiB, or BENCH_BYTES.
@@ -64,111 +61,60 @@ func upload(key uint64, size int64) (io.Reader, string) {
 }
 
 // BenchmarkAdd compares an add with two replicas on three peers to that of one
-// embedded node over its own RPC, in one run. It uses the ports of 'dev'.
+// peer alone, in one run. It uses the ports of 'dev'.
 func BenchmarkAdd(b *testing.B) {
 	size := benchBytes(b)
-	b.Run("node", func(b *testing.B) {
-		url := startNode(b)
-		b.SetBytes(size)
-		for i := 0; b.Loop(); i++ {
-			body, kind := upload(uint64(i), size)
-			response, err := http.Post(url+"/api/v0/add?progress=false", kind, body)
-			if err != nil {
-				b.Fatal(err)
+	for _, run := range []struct {
+		name            string
+		peers, replicas int
+	}{{"alone", 1, 1}, {"cluster", 3, 2}} {
+		b.Run(run.name, func(b *testing.B) {
+			c := startCluster(b, run.peers)
+			b.SetBytes(size)
+			for i := 0; b.Loop(); i++ {
+				add(b, c, uint64(i), size, run.replicas)
 			}
-			if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != http.StatusOK {
-				b.Fatal(response.Status, err)
-			}
-			response.Body.Close()
-		}
-	})
-	b.Run("cluster", func(b *testing.B) {
-		c := startCluster(b)
-		params := api.NewAddParams()
-		params.ReplicationFactorMin, params.ReplicationFactorMax = 2, 2
-		b.SetBytes(size)
-		for i := 0; b.Loop(); i++ {
-			body, kind := upload(uint64(i), size)
-			if err := c.Add(b.Context(), body, kind, params, func(api.AddedOutput) error { return nil }); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
+		})
+	}
 }
 
-// BenchmarkCat reads a file from one embedded node over its own RPC, and from a
-// holder of three peers through its proxy, in one run. It uses the ports of
-// 'dev'.
+// add adds content and returns its root.
+func add(b *testing.B, c *client.Client, key uint64, size int64, replicas int) (root api.Cid) {
+	params := api.NewAddParams()
+	params.ReplicationFactorMin, params.ReplicationFactorMax = replicas, replicas
+	body, kind := upload(key, size)
+	if err := c.Add(b.Context(), body, kind, params, func(out api.AddedOutput) error { root = out.Cid; return nil }); err != nil {
+		b.Fatal(err)
+	}
+	return root
+}
+
+// BenchmarkCat reads a file from a holder of three peers through its proxy. It
+// uses the ports of 'dev'.
 func BenchmarkCat(b *testing.B) {
 	size := benchBytes(b)
-	cat := func(b *testing.B, url string, root api.Cid) {
-		b.SetBytes(size)
-		used := processor(b)
-		for b.Loop() {
-			response, err := http.Post(url+"/api/v0/cat?arg="+root.String(), "", nil)
-			if err != nil {
-				b.Fatal(err)
-			}
-			if n, err := io.Copy(io.Discard, response.Body); err != nil || n != size {
-				b.Fatal(response.Status, n, err)
-			}
-			response.Body.Close()
-		}
-		b.ReportMetric(float64(used().Nanoseconds())/float64(b.N), "cpu-ns/op")
-	}
-	b.Run("node", func(b *testing.B) {
-		url := startNode(b)
-		body, kind := upload(1, size)
-		response, err := http.Post(url+"/api/v0/add?progress=false&quieter=true", kind, body)
+	root := add(b, startCluster(b, 3), 1, size, 3)
+	b.SetBytes(size)
+	used := processor(b)
+	for b.Loop() {
+		response, err := http.Post("http://127.0.0.1:9095/api/v0/cat?arg="+root.String(), "", nil)
 		if err != nil {
 			b.Fatal(err)
 		}
-		var added struct{ Hash api.Cid }
-		if err := json.NewDecoder(response.Body).Decode(&added); err != nil {
-			b.Fatal(err)
+		if n, err := io.Copy(io.Discard, response.Body); err != nil || n != size {
+			b.Fatal(response.Status, n, err)
 		}
 		response.Body.Close()
-		cat(b, url, added.Hash)
-	})
-	b.Run("cluster", func(b *testing.B) {
-		c := startCluster(b)
-		params := api.NewAddParams()
-		params.ReplicationFactorMin, params.ReplicationFactorMax = 3, 3
-		var root api.Cid
-		body, kind := upload(1, size)
-		if err := c.Add(b.Context(), body, kind, params, func(out api.AddedOutput) error { root = out.Cid; return nil }); err != nil {
-			b.Fatal(err)
-		}
-		cat(b, "http://127.0.0.1:9095", root)
-	})
+	}
+	b.ReportMetric(float64(used().Nanoseconds())/float64(b.N), "cpu-ns/op")
 }
 
-func startNode(b *testing.B) string {
-	n, err := node.New(node.Config{Dir: b.TempDir()}, nil)
+func startCluster(b *testing.B, peers int) *client.Client {
+	cluster, err := New(Options{Peers: peers, Dir: b.TempDir(), Environment: func(string) (string, bool) { return "", false }})
 	if err != nil {
 		b.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- n.Run(ctx) }()
-	<-n.Ready()
-	server := httptest.NewServer(n.RPC())
-	b.Cleanup(func() {
-		server.Close()
-		cancel()
-		if err := <-done; err != nil {
-			b.Error(err)
-		}
-	})
-	return server.URL
-}
-
-func startCluster(b *testing.B) *client.Client {
-	cluster, err := New(Options{Peers: 3, Dir: b.TempDir(), Environment: func(string) (string, bool) { return "", false }})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(heap.Room(3 * heap.Peer)) // as of 'cluster-service dev'
+	b.Cleanup(heap.Room(heap.Peer * uint64(peers))) // as of 'cluster-service dev'
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() { done <- cluster.Run(ctx, func([]Peer) { close(ready) }) }()
@@ -216,7 +162,7 @@ func perSecond(b *testing.B, used time.Duration) {
 func BenchmarkPin(b *testing.B) {
 	for _, clients := range []int{1, 64} {
 		b.Run(strconv.Itoa(clients), func(b *testing.B) {
-			c := startCluster(b)
+			c := startCluster(b, 3)
 			var next atomic.Uint64
 			var workers sync.WaitGroup
 			b.ResetTimer()
@@ -243,7 +189,7 @@ func BenchmarkPin(b *testing.B) {
 
 // BenchmarkBulk counts pins that three peers accept in one bulk write.
 func BenchmarkBulk(b *testing.B) {
-	c := startCluster(b)
+	c := startCluster(b, 3)
 	lines := func(yield func(api.BulkLine) bool) {
 		for i := range uint64(b.N) {
 			digest, err := multihash.Sum(binary.BigEndian.AppendUint64(nil, i), multihash.SHA2_256, -1)
