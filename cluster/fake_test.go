@@ -179,9 +179,19 @@ func (w *world) AddVoter(_ context.Context, id peer.ID) error           { return
 func (w *world) get(c api.Cid) api.Pin                                  { p, _, _ := w.state.Get(c.Cid); return p }
 
 func (w *world) setState(i int, s api.PeerState) {
+	w.change(i, func(view *api.PeerView) { view.State = s })
+}
+
+// down makes a peer one that is down since now.
+func (w *world) down(i int) {
+	w.change(i, func(view *api.PeerView) { view.State, view.Since = api.PeerDown, time.Now() })
+}
+
+// change changes what is known of a peer.
+func (w *world) change(i int, change func(*api.PeerView)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.view[i].State = s
+	change(&w.view[i])
 	close(w.changed)
 	w.changed = make(chan struct{})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,8 +36,8 @@ func TestWithoutLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 3, nil)
 		c := w.cluster
-		connected := map[peer.ID]bool{testPeer(1): true, testPeer(2): true}
-		c.connected = func(id peer.ID) bool { return connected[id] }
+		var cut atomic.Bool // the third peer
+		c.connected = func(id peer.ID) bool { return id != testPeer(2) || !cut.Load() }
 		ctx, cancel := context.WithCancel(t.Context())
 		defer synctest.Wait()
 		defer cancel()
@@ -49,7 +50,7 @@ func TestWithoutLeader(t *testing.T) {
 		}
 		lost := time.Now()
 		w.setLeader("")
-		connected[testPeer(2)] = false
+		cut.Store(true)
 		time.Sleep(time.Second)
 		if got := c.Alerts(); len(got) != 0 {
 			t.Errorf("an election is an alert: %+v", got)
@@ -59,8 +60,7 @@ func TestWithoutLeader(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		for i := range w.view {
-			w.setState(i, api.PeerUnknown)
-			w.view[i].Silent = 11 * time.Second
+			w.change(i, func(view *api.PeerView) { view.State, view.Silent = api.PeerUnknown, 11*time.Second })
 		}
 		alerts := c.Alerts()
 		if len(alerts) != 1 || alerts[0].Name != api.AlertNoLeader || alerts[0].Peer != testPeer(0) || alerts[0].TriggeredAt.Sub(lost).Abs() > time.Second ||

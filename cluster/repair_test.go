@@ -25,8 +25,7 @@ func TestRepair(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		w.setState(1, api.PeerDown)
-		w.view[1].Since = now
+		w.down(1)
 		r := newRepair(w.cluster)
 		holders := func(i int) []peer.ID { return w.get(testCid(i)).Allocations }
 		step := func(after time.Duration, wantTwo, wantLoose bool) {
@@ -128,8 +127,7 @@ func TestRepairEndsWhenThePeerReturns(t *testing.T) {
 			}
 			return n
 		}
-		w.setState(1, api.PeerDown)
-		w.view[1].Since = time.Now()
+		w.down(1)
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		r := newRepair(w.cluster)
@@ -166,8 +164,7 @@ func TestRepairBeginsWithTheFewestReplicas(t *testing.T) {
 		}
 		w.view[3].Report.FreeBytes = 1 << 40
 		for _, i := range []int{1, 2} {
-			w.setState(i, api.PeerDown)
-			w.view[i].Since = time.Now()
+			w.down(i)
 		}
 		time.Sleep(w.cluster.cfg.BelowMinGrace)
 		begun := w.index
@@ -207,15 +204,13 @@ func TestRepairSeesAnotherLoss(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		w.setState(1, api.PeerDown)
-		w.view[1].Since = time.Now()
+		w.down(1)
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		r := newRepair(w.cluster)
 		running.Go(func() { every(ctx, repairInterval, func() { r.step(ctx) }) })
 		time.Sleep(10 * time.Second)
-		w.setState(2, api.PeerDown)
-		w.view[2].Since = time.Now()
+		w.down(2)
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
 		moved := 0
