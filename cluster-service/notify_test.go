@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -18,6 +19,7 @@ func TestNotify(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ready := make(chan struct{})
 		var hangs, leaderless atomic.Bool
+		var mu sync.Mutex
 		var sent []string
 		n := notifier{ready: ready, watchdog: 2 * time.Minute,
 			readiness: func(context.Context) api.Readiness {
@@ -33,13 +35,20 @@ func TestNotify(t *testing.T) {
 				}
 				return nil
 			},
-			send: func(state string) error { sent = append(sent, state); return nil }}
+			send: func(state string) error {
+				mu.Lock()
+				defer mu.Unlock()
+				sent = append(sent, state)
+				return nil
+			}}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- n.run(ctx) }()
 		heard := func(d time.Duration) []string {
 			time.Sleep(d)
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			out := sent
 			sent = nil
 			return out
