@@ -40,7 +40,6 @@ func foreign(t *testing.T, listen string, others ...*Node) *Node {
 func TestForeignNodeIsRefused(t *testing.T) {
 	for name, listen := range doors {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			ctx := testContext(t)
 			c := testConfig(t)
 			c.SwarmListen = []string{listen}
