@@ -444,6 +444,26 @@ func TestAddedAgain(t *testing.T) {
 	}
 }
 
+// Who holds a root directly does not hold what was added below it.
+func TestAddedOverADirectPin(t *testing.T) {
+	w := newWorld(t, 5, nil)
+	c := testCid(1)
+	holders := []peer.ID{testPeer(1), testPeer(2)}
+	direct := api.PinOptions{Mode: api.ModeDirect, ReplicationFactorMin: 1, ReplicationFactorMax: 2, UserAllocations: holders}
+	if _, err := w.cluster.Pin(t.Context(), pinRequest(c, direct)); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range holders {
+		w.others[id].set(c, api.StatusPinned)
+	}
+	request := pinRequest(c, api.PinOptions{ReplicationFactorMin: 1, ReplicationFactorMax: 2})
+	request.Allocations = []peer.ID{testPeer(3), testPeer(4)}
+	result, err := w.cluster.Pin(t.Context(), request)
+	if err != nil || !slices.Equal(result.Pin.Allocations, request.Allocations) {
+		t.Errorf("held by %v: %v", result.Pin.Allocations, err)
+	}
+}
+
 // A refusal for what the pinset holds is one of a peer that leads at that time.
 func TestRefusalOfDeposedLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -218,10 +218,10 @@ func (c *Cluster) plan(ctx context.Context, req api.PinRequest, current api.Pin,
 // added before stays where it is: holders that have it now are kept, up to the
 // maximum, and the new copies fill up what is missing. Without that, adding the
 // same files every night would move them every night. What the user asked to
-// have on certain peers goes there.
+// have on certain peers goes there, and holders of the root alone do not count.
 func (c *Cluster) keepHolders(ctx context.Context, current api.Pin, added []peer.ID, options api.PinOptions) []peer.ID {
 	most := options.ReplicationFactorMax
-	if current.Revision == 0 || len(options.UserAllocations) > 0 || most < 1 {
+	if current.Revision == 0 || current.Mode != options.Mode || len(options.UserAllocations) > 0 || most < 1 {
 		return slices.Clone(added)
 	}
 	var kept []peer.ID
