@@ -124,11 +124,14 @@ func (n *Node) collectPeriodically(ctx context.Context) {
 	if n.config.GCPeriod < 0 {
 		return
 	}
+	var left uint64 // bytes that the last collection left
 	for gate.Sleep(ctx, n.config.GCPeriod) == nil {
-		over, err := n.overWatermark(ctx)
+		over, err := n.overWatermark(ctx, left)
 		if err == nil && over {
 			n.logger.Info("repository is over its watermark; collecting garbage")
-			err = n.GC(ctx, nil)
+			if err = n.GC(ctx, nil); err == nil {
+				left, err = n.RepoSize(ctx)
+			}
 		}
 		if ctx.Err() == nil {
 			n.mu.Lock()
@@ -142,8 +145,10 @@ func (n *Node) collectPeriodically(ctx context.Context) {
 }
 
 // overWatermark says whether the repository takes GCWatermark percent of what it
-// may: of StorageMax, or of all that the disk has for it.
-func (n *Node) overWatermark(ctx context.Context) (bool, error) {
+// may: of StorageMax, or of all that the disk has for it. Marking keeps everybody
+// out, so that where all is needed it must not begin again and again: not before
+// the repository has grown by a hundredth of what the last collection left.
+func (n *Node) overWatermark(ctx context.Context, left uint64) (bool, error) {
 	size, err := n.RepoSize(ctx)
 	if err != nil {
 		return false, err
@@ -156,7 +161,7 @@ func (n *Node) overWatermark(ctx context.Context) (bool, error) {
 		}
 		limit = size + free
 	}
-	return size >= limit/100*uint64(n.config.GCWatermark), nil
+	return size >= limit/100*uint64(n.config.GCWatermark) && size >= left+left/100, nil
 }
 
 // RepoSize is how many bytes the repository takes.

@@ -132,12 +132,16 @@ func TestWatermark(t *testing.T) {
 	ctx := testContext(t)
 	c := testConfig(t)
 	n, stop := startStoppable(t, c)
-	if over, err := n.overWatermark(ctx); err != nil || over {
+	if over, err := n.overWatermark(ctx, 0); err != nil || over {
 		t.Errorf("over the watermark: %v, %v", over, err)
 	}
 	stop()
 	c.Reserve = 1 << 60 // nothing is left
-	if over, err := start(t, c).overWatermark(ctx); err != nil || !over {
+	n = start(t, c)
+	if over, err := n.overWatermark(ctx, 0); err != nil || !over {
 		t.Errorf("over the watermark: %v, %v", over, err)
+	}
+	if over, err := n.overWatermark(ctx, 1<<40); err != nil || over {
+		t.Errorf("over the watermark, and all is needed: %v, %v", over, err)
 	}
 }
