@@ -311,9 +311,13 @@ func TestSnapshotStreamReadFaults(t *testing.T) {
 // A peer whose newest snapshot is damaged goes on from the one before, if the log
 // leads on from there; else it says what to do.
 func TestDamagedSnapshotAtStart(t *testing.T) {
-	for _, keep := range []uint64{1000, 1} {
-		t.Run(fmt.Sprint(keep), func(t *testing.T) {
-			c := newCluster(t, 1, 1, func(p *testPeer) { p.config.TrailingLogs = keep })
+	for name, test := range map[string]struct {
+		keep    uint64
+		emptied bool // the log is, as after a snapshot was installed
+		refused string
+	}{"all is in the log": {keep: 1000}, "entries are missing": {keep: 1, refused: "let it join again"}, "nothing is in the log": {keep: 1000, emptied: true, refused: "has forgotten"}} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, 1, 1, func(p *testPeer) { p.config.TrailingLogs = test.keep })
 			defer c.stopAll()
 			p := c.peers[0]
 			c.start(p)
@@ -338,6 +342,9 @@ func TestDamagedSnapshotAtStart(t *testing.T) {
 			}
 			// The meta file agrees with what is there: only a restore can tell.
 			p.machine.forget(0)
+			if test.emptied {
+				p.logs = raft.NewInmemStore()
+			}
 			c.build(p)
 			meta := newest
 			if meta.Files, err = p.log.store.files(p.log.store.path(newest.ID, stateFolder), ""); err != nil {
@@ -355,10 +362,10 @@ func TestDamagedSnapshotAtStart(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.start(p)
-			if keep == 1 {
+			if test.refused != "" {
 				err := <-p.done
 				p.done = nil
-				if err == nil || !strings.Contains(err.Error(), "let it join again") || !strings.Contains(err.Error(), newest.ID) {
+				if err == nil || !strings.Contains(err.Error(), test.refused) || !strings.Contains(err.Error(), newest.ID) {
 					t.Errorf("it ended with: %v", err)
 				}
 				return

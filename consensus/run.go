@@ -105,7 +105,7 @@ func (l *Log) newRaft(config *raft.Config, machine raft.FSM, transport raft.Tran
 // that the log goes on from there. Raft itself takes both for granted. A peer
 // that is not sure of its log does not vote with it (INV-LEADER).
 func (l *Log) recover(machine *fsm) error {
-	newest, damage, err := l.restoreNewest(machine)
+	newest, passed, damage, err := l.restoreNewest(machine)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,11 @@ func (l *Log) recover(machine *fsm) error {
 		return errors.Join(fmt.Errorf("the log begins at %d, but the newest whole snapshot ends at %d: entries between are missing; %s",
 			first, newest.Index, joinAgain), damage)
 	}
-	if last = max(last, newest.Index); applied > last {
+	if last = max(last, newest.Index); passed > last {
+		return errors.Join(fmt.Errorf("a snapshot up to entry %d is damaged, and log and other snapshots end at %d: this peer has forgotten what it knew; %s",
+			passed, last, joinAgain), damage)
+	}
+	if applied > last {
 		return errors.Join(fmt.Errorf("the state contains entry %d, but log and snapshots end at %d: they do not belong together; %s",
 			applied, last, joinAgain), damage)
 	}
@@ -130,22 +134,23 @@ func (l *Log) recover(machine *fsm) error {
 // machine is behind it after a crash between the receipt of a snapshot and its
 // restore, when the disk lost what the machine had not synced, or when the
 // machine was damaged and begins anew. Snapshots that turn out to be damaged are
-// passed over; damage says so.
-func (l *Log) restoreNewest(machine *fsm) (newest snapshotMeta, damage, err error) {
+// passed over; damage says so, and passed is how far they reached.
+func (l *Log) restoreNewest(machine *fsm) (newest snapshotMeta, passed uint64, damage, err error) {
 	for {
 		newest, found, err := l.store.newest()
 		if err != nil || !found {
-			return newest, damage, err
+			return newest, passed, damage, err
 		}
 		err = machine.restore(newest, l.store.path(newest.ID, stateFolder))
 		if err == nil {
-			return newest, damage, nil
+			return newest, passed, damage, nil
 		}
 		if !errors.Is(err, errRestore) || vfs.IsNoSpaceError(err) {
-			return newest, damage, err
+			return newest, passed, damage, err
 		}
 		l.logger.Error("a snapshot cannot be restored, and is passed over", "id", newest.ID, "error", err)
 		damage = errors.Join(damage, err)
+		passed = max(passed, newest.Index)
 		l.store.passOver(newest.ID)
 		l.store.last.reset() // raft has not seen it yet
 	}
