@@ -115,8 +115,8 @@ func (a *Adder) Add(ctx context.Context, upload *multipart.Reader, params api.Ad
 	}
 	memory := &share{budget: a.budget}
 	defer memory.close()
-	if !params.OnlyHash { // one batch that fills, and one that is being put
-		if err := memory.take((a.config.QueueBatches + 2) * a.config.BatchBytes); err != nil {
+	if !params.OnlyHash { // one batch that fills, and one that is being put; most adds need no more
+		if err := memory.take(2 * a.config.BatchBytes); err != nil {
 			return err
 		}
 	}

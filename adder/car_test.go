@@ -84,6 +84,7 @@ func TestCAR(t *testing.T) {
 	root, one, two := sample()
 	roots := []cid.Cid{root.Cid()}
 	cbor := block(t, cid.DagCBOR, multihash.SHA2_256, cborLink(one.Cid()))
+	stuffed := block(t, cid.DagCBOR, multihash.SHA2_256, cborLink(block(t, cid.Raw, multihash.IDENTITY, make([]byte, 129)).Cid()))
 	inline := block(t, cid.DagCBOR, multihash.SHA2_256, cborLink(block(t, cid.DagCBOR, multihash.IDENTITY, cborLink(two.Cid())).Cid()))
 	big := block(t, cid.Raw, multihash.SHA2_256, make([]byte, MaxBlockBytes+1))
 	md5 := block(t, cid.Raw, multihash.MD5, []byte("x"))
@@ -109,6 +110,7 @@ func TestCAR(t *testing.T) {
 		{"version 2", carV2(whole), "", ""},
 		{"of dag-cbor", carOf([]cid.Cid{cbor.Cid()}, cbor, one), "", ""},
 		{"links in an identity CID", carOf([]cid.Cid{inline.Cid()}, inline, two), "", ""},
+		{"an identity CID that holds too much", carOf([]cid.Cid{stuffed.Cid()}, stuffed), api.CodeInvalid, "holds 129 bytes"},
 		{"missing behind an identity CID", carOf([]cid.Cid{inline.Cid()}, inline), api.CodeInvalid, two.Cid().String()},
 		{"with a block that nothing links", carOf(roots, root, one, two, cbor), "", ""},
 		{"incomplete", carOf(roots, root, one), api.CodeInvalid, two.Cid().String()},

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 
 	"github.com/ipfs/boxo/ipld/merkledag"
+	"github.com/ipfs/boxo/verifcid"
 	"github.com/ipfs/go-cid"
 	"github.com/ipld/go-ipld-prime"
 	_ "github.com/ipld/go-ipld-prime/codec/cbor" // registers the codec
@@ -76,6 +77,10 @@ func (s *closure) decode(c cid.Cid, data []byte) ([]cid.Cid, uint64, error) {
 	return linksOf(c, data)
 }
 
+// maxIdentity is how many bytes an identity CID may hold, as for Kubo. Each level
+// of CIDs within CIDs is copied.
+const maxIdentity = verifcid.DefaultMaxIdentityDigestSize
+
 // want notes a link. The block of an identity CID is the CID itself, so its
 // links are followed at once.
 func (s *closure) want(c cid.Cid) error {
@@ -84,6 +89,9 @@ func (s *closure) want(c cid.Cid) error {
 		decoded, err := multihash.Decode(c.Hash())
 		if err != nil {
 			return api.Errorf(api.CodeInvalid, "the CAR links to %s: %w", c, err)
+		}
+		if len(decoded.Digest) > maxIdentity {
+			return api.Errorf(api.CodeInvalid, "the CAR links to a CID that holds %d bytes itself; at most %d are usual", len(decoded.Digest), maxIdentity)
 		}
 		links, _, err := s.decode(c, decoded.Digest)
 		if err != nil {
