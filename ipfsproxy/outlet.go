@@ -23,6 +23,10 @@ type outlet struct {
 	status int
 }
 
+// heldMost is how much of an answer waits for its end. Temporary files may lie in
+// memory, and many clients can ask at once.
+const heldMost = 64 << 20
+
 func newOutlet(w http.ResponseWriter, r *http.Request) *outlet {
 	o := &outlet{ResponseWriter: w, r: r, body: watch(r)}
 	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
@@ -48,7 +52,7 @@ func (o *outlet) WriteHeader(status int) {
 func (o *outlet) Write(p []byte) (int, error) {
 	o.WriteHeader(http.StatusOK)
 	if o.held != nil {
-		if o.held.size()+int64(len(p)) <= inFile {
+		if o.held.size()+int64(len(p)) <= heldMost {
 			return o.held.Write(p)
 		}
 		if err := o.release(); err != nil {
@@ -117,8 +121,8 @@ func (o *outlet) cut() {
 			if inner, ok := conn.(interface{ NetConn() net.Conn }); ok {
 				conn = inner.NetConn()
 			}
-			if tcp, ok := conn.(*net.TCPConn); ok {
-				_ = tcp.SetLinger(0) // a reset, not an end
+			if lingering, ok := conn.(interface{ SetLinger(sec int) error }); ok {
+				_ = lingering.SetLinger(0) // a reset, not an end
 			}
 			_ = conn.Close()
 			return

@@ -12,7 +12,7 @@ import (
 // read what it asked for before it has sent everything.
 const (
 	inMemory = 1 << 20
-	inFile   = 1 << 30
+	inFile   = 256 << 20
 )
 
 // queue holds what is written until it is read, in order: in memory, then in a

@@ -11,8 +11,8 @@ const (
 	// spoolMemory is what a spool keeps in memory; the rest is in a file.
 	spoolMemory = 1 << 20
 	// maxSpool bounds what one answer keeps, most of it in a file: the outputs of
-	// some ten million files.
-	maxSpool = 2 << 30
+	// some two million files. Temporary files may lie in memory.
+	maxSpool = 256 << 20
 )
 
 // spool keeps bytes in their order until they are taken. Its zero value is empty.

@@ -38,6 +38,15 @@ type conn struct {
 	broken  bool      // that rest did not come, so nothing behind it is a request
 }
 
+// SetLinger says what becomes of the connection when it is closed, as that of
+// net.TCPConn; others have no such choice.
+func (c *conn) SetLinger(sec int) error {
+	if lingering, ok := c.Conn.(interface{ SetLinger(sec int) error }); ok {
+		return lingering.SetLinger(sec)
+	}
+	return nil
+}
+
 // Write gives up when nothing leaves for the idle time.
 func (c *conn) Write(p []byte) (int, error) {
 	written := 0

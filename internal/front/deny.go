@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"holdfast/api"
@@ -29,9 +30,16 @@ func DenyPinning(w http.ResponseWriter, err *api.Error) {
 
 // WriteBody answers with JSON.
 func WriteBody(w http.ResponseWriter, status int, body any) {
+	data, err := json.Marshal(body)
+	if err != nil {
+		data = []byte("{}") // cannot happen: these are texts and numbers
+	}
+	data = append(data, '\n')
 	w.Header().Set("Content-Type", "application/json")
+	// With its length a client knows the end before the rest of its own upload was read.
+	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // the client may be gone, and nobody else cares
+	_, _ = w.Write(data) // the client may be gone, and nobody else cares
 }
 
 // page is an answer to a request that was not read.
