@@ -49,7 +49,7 @@ func (d *Daemon) openFronts(s *stages) error {
 			Patient: func(r *http.Request) bool { return r.Method == http.MethodPost && r.URL.Path == "/pins" }}},
 		{&d.proxy, front.API{Name: "ipfsproxy", Listen: c.ProxyListen, Deny: front.DenyKubo, Open: health}},
 		{&d.pinsvc, front.API{Name: "pinsvc", Listen: c.PinsvcListen, Deny: front.DenyPinning, Open: health}},
-		{&d.gateway, front.API{Name: "ipfs.gateway", Listen: c.IPFSGatewayListen, Deny: front.DenyREST, Open: health}},
+		{&d.gateway, front.API{Name: "ipfs.gateway", Listen: c.IPFSGatewayListen, Deny: front.DenyREST}},
 	}
 	for _, o := range open {
 		o.api.Hint = "; is another peer running? Choose another with " + config.Variable(o.api.Name+".listen")

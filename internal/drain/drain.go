@@ -28,7 +28,7 @@ func Handler(next http.Handler) http.Handler {
 		}
 		control := http.NewResponseController(w)
 		_ = control.EnableFullDuplex() // HTTP/2 has no need of it
-		b := &body{ReadCloser: r.Body}
+		b := &body{ReadCloser: r.Body, waits: r.Header.Get("Expect") != ""}
 		own := *r
 		own.Body = b
 		returned := false
@@ -42,9 +42,12 @@ func Handler(next http.Handler) http.Handler {
 type body struct {
 	io.ReadCloser
 	ended atomic.Bool
+	waits bool        // the client sends nothing before it is told to
+	begun atomic.Bool // something was read, which tells it to
 }
 
 func (b *body) Read(p []byte) (int, error) {
+	b.begun.Store(true)
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF {
 		b.ended.Store(true)
@@ -63,6 +66,9 @@ func (b *body) drain(control *http.ResponseController, flush bool) {
 	}
 	if flush && control.Flush() != nil {
 		return
+	}
+	if b.waits && !b.begun.Load() {
+		return // it will see the answer and send nothing
 	}
 	last := time.Now().Add(maxTime)
 	buf := make([]byte, 32<<10)
