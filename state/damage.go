@@ -88,8 +88,8 @@ func StartOver(fs vfs.FS, dir string) (kept string, err error) {
 	if err := fs.RemoveAll(kept); err != nil {
 		return "", err
 	}
-	// An empty folder says that it is to become a new database.
-	if err := fs.MkdirAll(fs.PathJoin(dir, name), 0o700); err != nil {
+	// The new database is whole before it counts: a crash leaves the old one, or it.
+	if err := makeEmpty(fs, fs.PathJoin(dir, name)); err != nil {
 		return "", err
 	}
 	if err := syncDir(fs, dir); err != nil {
@@ -99,4 +99,21 @@ func StartOver(fs vfs.FS, dir string) (kept string, err error) {
 		return "", err
 	}
 	return kept, errors.Join(fs.Rename(fs.PathJoin(dir, current), kept), syncDir(fs, dir))
+}
+
+// makeEmpty makes a database without pins.
+func makeEmpty(fs vfs.FS, folder string) error {
+	if err := fs.MkdirAll(folder, 0o700); err != nil {
+		return err
+	}
+	cache := pebble.NewCache(1 << 20)
+	defer cache.Unref()
+	g, err := openGeneration(fs, folder, cache, true, CommandVersion)
+	if err != nil {
+		return err
+	}
+	if err := g.db.Close(); err != nil {
+		return fmt.Errorf("make a pinset database in %s: %w", folder, err)
+	}
+	return nil
 }

@@ -64,9 +64,6 @@ func OpenKnowing(fs vfs.FS, dir string, known uint32) (*Pinset, error) {
 	p := &Pinset{fs: fs, dir: dir, cache: pebble.NewCache(cacheBytes + 3*memTableBytes), limits: theLimits, narrow: narrowKeys, known: known, changed: make(chan struct{}), surveyDue: make(chan struct{}, 1), lastName: name}
 	folder := fs.PathJoin(dir, name)
 	create := name == firstGeneration
-	if files, err := fs.List(folder); err == nil && len(files) == 0 {
-		create = true // see StartOver
-	}
 	if err := checkMark(fs, folder); err != nil {
 		p.cache.Unref()
 		return nil, err
