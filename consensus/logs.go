@@ -48,7 +48,7 @@ func (f *fencedLogs) GetLog(index uint64, out *raft.Log) error {
 		}
 		return raft.ErrLogNotFound // raft compares with ==
 	}
-	f.fatal(fmt.Errorf("read log entry %d: %w; %s", index, err, joinAgain))
+	f.fatal(fmt.Errorf("log entry %d cannot be read: %w; %s", index, err, joinAgain))
 	runtime.Goexit() // only raft calls this, on goroutines of its own
 	return nil
 }
@@ -124,7 +124,7 @@ func (f *fencedLogs) reconcile(index, term uint64) error {
 	}
 	var entry raft.Log
 	if err := f.LogStore.GetLog(index, &entry); err != nil {
-		return fmt.Errorf("read log entry %d: %w", index, err)
+		return fmt.Errorf("log entry %d cannot be read: %w", index, err)
 	}
 	if entry.Term == term {
 		return nil
