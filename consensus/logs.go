@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -48,9 +49,30 @@ func (f *fencedLogs) GetLog(index uint64, out *raft.Log) error {
 		}
 		return raft.ErrLogNotFound // raft compares with ==
 	}
-	f.fatal(fmt.Errorf("log entry %d cannot be read: %w; %s", index, err, joinAgain))
+	err = fmt.Errorf("log entry %d cannot be read: %w; %s", index, err, joinAgain)
+	f.fatal(err)
+	if replicates() {
+		return err
+	}
 	runtime.Goexit() // only raft calls this, on goroutines of its own
 	return nil
+}
+
+// replicates says whether the caller sends entries to a follower. Raft takes an
+// error well there, and another of its goroutines would wait for ever for one
+// that is ended.
+func replicates() bool {
+	var callers [16]uintptr
+	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers[:])])
+	for {
+		frame, more := frames.Next()
+		if strings.HasSuffix(frame.Function, "raft.(*Raft).setPreviousLog") || strings.HasSuffix(frame.Function, "raft.(*Raft).setNewLogs") {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
 }
 
 // DeleteRange deletes what there is of an inclusive range.
