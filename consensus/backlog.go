@@ -116,12 +116,15 @@ func (l *Log) trail(index uint64) {
 	}
 }
 
-// runSnapshots makes snapshots when the log has grown by bytes; raft makes
-// others by the number of entries.
+// runSnapshots makes snapshots when the log has grown by bytes, or when the newest
+// is damaged; raft makes others by the number of entries.
 func (l *Log) runSnapshots(r *raft.Raft) {
 	for {
 		select {
 		case <-l.grown:
+		case <-l.store.spoilt:
+			l.snapshot(r, "the last one is damaged")
+			continue
 		case <-l.stopping:
 			return
 		}

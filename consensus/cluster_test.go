@@ -82,7 +82,7 @@ func (m *fakeMachine) Checkpoint(dir string) error {
 	below := m.fs.PathJoin(dir, "sub")
 	return errors.Join(
 		m.fs.MkdirAll(below, 0o700),
-		writeFile(m.fs, m.fs.PathJoin(dir, "commands"), data),
+		writeFile(m.fs, m.fs.PathJoin(dir, "commands"), seal(data)),
 		writeFile(m.fs, m.fs.PathJoin(dir, "empty"), nil),
 		writeFile(m.fs, m.fs.PathJoin(below, "padding"), bytes.Repeat([]byte("x"), 70_000)),
 		syncDir(m.fs, below), syncDir(m.fs, dir))
@@ -92,22 +92,35 @@ func (m *fakeMachine) Restore(dir string) error {
 	if m.failRestore {
 		return errors.New("restore fails")
 	}
-	data, err := readFile(m.fs, m.fs.PathJoin(dir, "commands"))
+	state, err := m.read(dir)
 	if err != nil {
 		return err
-	}
-	var state machineState
-	if err := json.Unmarshal(data, &state); err != nil {
-		return err
-	}
-	if padding, err := readFile(m.fs, m.fs.PathJoin(dir, "sub", "padding")); err != nil || len(padding) != 70_000 {
-		return fmt.Errorf("padding has %d bytes: %w", len(padding), err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.state = state
 	m.restores++
 	return nil
+}
+
+func (m *fakeMachine) Verify(dir string, _ bool) (uint64, error) {
+	state, err := m.read(dir)
+	return state.Index, err
+}
+
+func (m *fakeMachine) read(dir string) (state machineState, err error) {
+	data, err := readFile(m.fs, m.fs.PathJoin(dir, "commands"))
+	if err != nil {
+		return state, err
+	}
+	if err := errors.Join(checkSeal(data), json.Unmarshal(data, &state)); err != nil {
+		return state, err
+	}
+	padding, err := readFile(m.fs, m.fs.PathJoin(dir, "sub", "padding"))
+	if err == nil && !bytes.Equal(padding, bytes.Repeat([]byte("x"), 70_000)) {
+		err = errors.New("the padding is another")
+	}
+	return state, err
 }
 
 // forget sets the machine back to what it was at an index, as a crash does

@@ -106,7 +106,7 @@ func New(config Config, deps Deps) (*Log, error) {
 		failed:    make(chan struct{}),
 	}
 	if v, ok := deps.Machine.(verifier); ok {
-		l.store.verify = func(dir string) error { return v.Verify(dir, true) }
+		l.store.verify = v.Verify
 	}
 	l.logs = &fencedLogs{LogStore: recent, fatal: l.fail}
 	return l, nil

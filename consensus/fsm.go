@@ -28,10 +28,10 @@ type Machine interface {
 	Restore(dir string) error
 }
 
-// verifier is a Machine that can look at a checkpoint: whether a restore could
-// begin, and with whole, whether each byte is what was written.
+// verifier is a Machine that can look at a checkpoint: up to which entry it would
+// be restored, and with whole, whether each byte is what was written.
 type verifier interface {
-	Verify(dir string, whole bool) error
+	Verify(dir string, whole bool) (applied uint64, err error)
 }
 
 var errRestore = errors.New("restore snapshot")
@@ -136,7 +136,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	snapshot := &fsmSnapshot{store: f.store, dir: dir, machine: f.machine, machineIndex: machineIndex}
+	snapshot := &fsmSnapshot{store: f.store, dir: dir, machineIndex: machineIndex}
 	if err := f.machine.Checkpoint(f.store.fs.PathJoin(dir, stateFolder)); err != nil {
 		snapshot.Release()
 		return nil, fmt.Errorf("take checkpoint: %w", err)
@@ -189,7 +189,6 @@ func (f *fsm) restore(meta snapshotMeta, dir string) error {
 type fsmSnapshot struct {
 	store        *snapshots
 	dir          string // temporary
-	machine      Machine
 	machineIndex uint64
 	adopted      bool
 }
@@ -201,10 +200,8 @@ func (s *fsmSnapshot) Persist(target raft.SnapshotSink) error {
 		return fmt.Errorf("keep checkpoint: the sink is a %T instead of ours", target)
 	}
 	// The log before it is cut off on its strength.
-	if v, ok := s.machine.(verifier); ok {
-		if err := v.Verify(s.store.fs.PathJoin(s.dir, stateFolder), false); err != nil {
-			return fmt.Errorf("keep checkpoint: %w", err)
-		}
+	if err := s.store.verifyState(s.store.fs.PathJoin(s.dir, stateFolder), s.machineIndex, false); err != nil {
+		return fmt.Errorf("keep checkpoint: %w", err)
 	}
 	s.adopted = true
 	return own.adopt(s.dir, s.machineIndex)

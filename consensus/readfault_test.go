@@ -282,17 +282,45 @@ func TestSnapshotStreamReadFaults(t *testing.T) {
 			}
 		}
 	}
-	// Bytes that are wrong on the disk are the machine's to know.
-	store.verify = func(dir string) error {
-		data, err := readFile(fs, fs.PathJoin(dir, "commands"))
-		if err == nil && !strings.Contains(string(data), `"Index":40`) {
-			err = errors.New("wrong bytes")
+	// Bytes that were wrong when they were read are the receiver's to notice, because
+	// the stream's sum is right.
+	for _, kind := range []faultfs.Kind{faultfs.Bit, faultfs.Zeros, faultfs.Garbage} {
+		for n := 0; ; n++ {
+			meta, stream, err := store.Open(id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fs.Set(faultfs.Plan{Kind: kind, After: n, Seed: uint64(n)})
+			to := openSnapshots(t, vfs.NewMem())
+			to.verify = (&fakeMachine{fs: to.fs}).Verify
+			arrived, err := receive(to, meta, struct{ io.Reader }{stream}, 4096)
+			_, hits := fs.Counts()
+			fs.Heal()
+			if hits > 0 && err == nil {
+				t.Errorf("read %d with %s: %s arrived", n, kind, arrived)
+			}
+			leftovers(t, to)
+			if err := stream.Close(); err != nil {
+				t.Error(err)
+			}
+			if hits == 0 {
+				break
+			}
 		}
-		return err
 	}
+	// The sender looks first. What it cannot read for now, it has still.
+	store.verify = (&fakeMachine{fs: fs}).Verify
 	_, stream, err := store.Open(id)
 	if err != nil {
 		t.Fatal(err)
+	}
+	fs.Set(faultfs.Plan{Kind: faultfs.EIO})
+	if n, err := stream.Read(make([]byte, 100)); err == nil || n != 0 {
+		t.Errorf("%d bytes of a snapshot that cannot be read were sent", n)
+	}
+	fs.Heal()
+	if left := ids(t, store); len(left) != 1 {
+		t.Errorf("it is not offered again: %v", left)
 	}
 	if err := writeFile(mem, store.path(id, stateFolder, "commands"), bytes.Repeat([]byte("x"), 10)); err != nil {
 		t.Fatal(err)
@@ -305,6 +333,52 @@ func TestSnapshotStreamReadFaults(t *testing.T) {
 	}
 	if left := ids(t, store); len(left) != 0 {
 		t.Errorf("it is offered again: %v", left)
+	}
+}
+
+// A leader whose disk reads wrong sends a snapshot that is damaged. The others go on
+// without it and get it when it can be read, or another.
+func TestDamagedSnapshotFromLeader(t *testing.T) {
+	for name, plan := range map[string]faultfs.Plan{
+		"once":        {},
+		"a few times": {Count: 6},
+		"for good":    {Lasting: true, Count: -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var disk *faultfs.FS
+			simulate(t, 2, 1, func(p *testPeer) {
+				smallLog(p)
+				if disk == nil {
+					disk = faultfs.New(p.fs)
+					p.fs, p.machine.fs = disk, disk
+				}
+			}, func(t *testing.T, c *testCluster) {
+				leader, joiner := c.leader(c.peers[0]), c.peers[1]
+				for i := range 30 {
+					c.propose(leader, fmt.Sprint(i))
+				}
+				c.compact(leader)
+				damaged := ids(t, leader.log.store)[0]
+				plan.Match = func(path string) bool { return strings.Contains(path, damaged) && strings.HasSuffix(path, "commands") }
+				// It is right when the leader looks at it, and wrong when it is sent.
+				disk.Set(faultfs.Plan{Match: plan.Match, After: 1 << 30})
+				if _, err := leader.machine.Verify(leader.log.store.path(damaged, stateFolder), true); err != nil {
+					t.Fatal(err)
+				}
+				plan.After, _ = disk.Counts()
+				disk.Set(plan)
+				if err := leader.log.AddLearner(t.Context(), joiner.id); err != nil {
+					t.Fatal(err)
+				}
+				c.propose(leader, "after")
+				if got := c.agree(); len(got) != 31 || joiner.machine.restores != 1 {
+					t.Errorf("%d commands after %d restores", len(got), joiner.machine.restores)
+				}
+				if _, hits := disk.Counts(); hits == 0 {
+					t.Error("nothing went wrong")
+				}
+			})
+		})
 	}
 }
 

@@ -78,6 +78,11 @@ func (s *sink) finish() error {
 			return err
 		}
 		s.meta.Files, s.meta.MachineIndex = header.Files, header.MachineIndex
+		// Its sum is that of what the sender read, right or wrong. Once the snapshot
+		// has its name, this peer stands on it.
+		if err := s.store.verifyState(s.store.fs.PathJoin(s.dir, stateFolder), header.MachineIndex, true); err != nil {
+			return err
+		}
 	}
 	data, err := json.Marshal(s.meta)
 	if err != nil {

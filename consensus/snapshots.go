@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -68,10 +69,8 @@ type snapshots struct {
 	passed map[string]bool // passed over, because they are damaged
 	known  map[string]snapshotMeta
 
-	// verify looks at each byte of a checkpoint before it is sent; nil: there is no way.
-	verify   func(dir string) error
-	checking sync.Mutex
-	verified map[string]bool // guarded by checking
+	verify func(dir string, whole bool) (uint64, error) // of verifier; nil: there is no way
+	spoilt chan struct{}                                // the newest turned out to be damaged
 
 	last *watermark   // index of the newest snapshot, 0: none
 	size atomic.Int64 // bytes of the newest snapshot
@@ -80,7 +79,7 @@ type snapshots struct {
 var _ raft.SnapshotStore = (*snapshots)(nil)
 
 func newSnapshots(fs vfs.FS, dir string, logger *slog.Logger) *snapshots {
-	return &snapshots{fs: fs, dir: dir, logger: logger, pace: rate.NewLimiter(streamRate, streamBurst), inUse: map[string]int{}, doomed: map[string]bool{}, passed: map[string]bool{}, known: map[string]snapshotMeta{}, verified: map[string]bool{}, last: newWatermark()}
+	return &snapshots{fs: fs, dir: dir, logger: logger, pace: rate.NewLimiter(streamRate, streamBurst), inUse: map[string]int{}, doomed: map[string]bool{}, passed: map[string]bool{}, known: map[string]snapshotMeta{}, spoilt: make(chan struct{}, 1), last: newWatermark()}
 }
 
 // open makes the folder and removes what a crash left in it.
@@ -272,25 +271,37 @@ func (s *snapshots) any() (bool, error) {
 	return len(names) > 0, err
 }
 
-// check looks at each byte of a snapshot before it is sent, once. What is wrong is
-// passed over from then on: the peers that got it could not use it.
-func (s *snapshots) check(id string) error {
+// verifyState looks at a checkpoint that should have been taken at an index.
+func (s *snapshots) verifyState(dir string, index uint64, whole bool) error {
 	if s.verify == nil {
 		return nil
 	}
-	s.checking.Lock()
-	defer s.checking.Unlock()
-	if s.verified[id] {
+	applied, err := s.verify(dir, whole)
+	if err == nil && applied != index {
+		err = fmt.Errorf("checkpoint %s contains entry %d, and should contain %d", dir, applied, index)
+	}
+	return err
+}
+
+// check looks at each byte of a snapshot before it is sent. One that is wrong is
+// passed over from then on, because no peer could use it, and another is made.
+// One that cannot be read for now is tried again.
+func (s *snapshots) check(meta snapshotMeta) error {
+	err := s.verifyState(s.path(meta.ID, stateFolder), meta.MachineIndex, true)
+	if err == nil {
 		return nil
 	}
-	if err := s.verify(s.path(id, stateFolder)); err != nil {
-		s.passOver(id)
-		s.logger.Error("a snapshot cannot be sent, because it is damaged", "id", id, "error", err)
-		return fmt.Errorf("send snapshot %s: %w", id, err)
+	err = fmt.Errorf("send snapshot %s: %w", meta.ID, err)
+	if cause := syscall.Errno(0); errors.As(err, &cause) {
+		return err
 	}
-	clear(s.verified)
-	s.verified[id] = true
-	return nil
+	s.passOver(meta.ID)
+	s.logger.Error("a snapshot cannot be sent, because it is damaged", "id", meta.ID, "error", err)
+	select {
+	case s.spoilt <- struct{}{}:
+	default:
+	}
+	return err
 }
 
 func (s *snapshots) readMeta(id string) (snapshotMeta, error) {

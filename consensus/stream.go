@@ -73,7 +73,7 @@ func (r *snapshotReader) dir() string { return r.store.path(r.meta.ID, stateFold
 // Read returns the next piece of the stream.
 func (r *snapshotReader) Read(out []byte) (int, error) {
 	if r.stream == nil {
-		if err := r.store.check(r.meta.ID); err != nil {
+		if err := r.store.check(r.meta); err != nil {
 			return 0, err
 		}
 		header, err := encodeHeader(r.meta)

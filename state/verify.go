@@ -77,20 +77,21 @@ func (g *generation) verify(checkpoint string) error {
 	return nil
 }
 
-// Verify reads a checkpoint that was written, and says what is wrong with it: all
-// that a restore needs to begin with, and with tables every block of them. (The
-// tables are those of the pinset itself; reading them takes as long as it takes.)
-func (p *Pinset) Verify(dir string, tables bool) error {
+// Verify reads a checkpoint, and says what is wrong with it or up to which entry
+// it goes: all that a restore needs to begin with, and with tables every block of
+// them. (The tables are those of the pinset itself; reading them takes as long as
+// it takes.)
+func (p *Pinset) Verify(dir string, tables bool) (applied uint64, err error) {
 	index, err := readIndex(p.fs, dir)
 	if err != nil {
-		return fmt.Errorf("verify checkpoint %s: %w", dir, err)
+		return 0, fmt.Errorf("verify checkpoint %s: %w", dir, err)
 	}
 	fence := fencefs.New(p.fs, dir, "checkpoint")
 	o := options(fence, nil, fence.Fail)
 	o.ReadOnly, o.ErrorIfNotExists = true, true
 	db, err := pebble.Open(dir, o)
 	if err != nil {
-		return fmt.Errorf("verify checkpoint %s: %w", dir, err)
+		return 0, fmt.Errorf("verify checkpoint %s: %w", dir, err)
 	}
 	meta, err := loadMeta(db)
 	err = errors.Join(err, fence.Err(), db.Close())
@@ -102,9 +103,9 @@ func (p *Pinset) Verify(dir string, tables bool) error {
 	}
 	// The lock is no part of a checkpoint.
 	if err = errors.Join(err, p.fs.Remove(p.fs.PathJoin(dir, "LOCK"))); err != nil {
-		return fmt.Errorf("verify checkpoint %s: %w", dir, err)
+		return 0, fmt.Errorf("verify checkpoint %s: %w", dir, err)
 	}
-	return nil
+	return meta.Applied, nil
 }
 
 // verifyTables checks the checksum of every block of every table in a folder that
