@@ -208,6 +208,7 @@ type Cluster struct {
 	// written is the highest index that a write through this peer was told,
 	// so that its next reads here can wait for it (read your writes).
 	written atomic.Uint64
+	repairs repairs
 }
 
 // New returns the use cases of one peer; it starts nothing.

@@ -52,6 +52,7 @@ func (c *Cluster) Lead(ctx context.Context) {
 		}
 	})
 	loops.Go(func() {
+		defer c.repairs.see(nil)
 		r := newRepair(c)
 		every(ctx, repairInterval, func() { r.step(ctx) })
 	})

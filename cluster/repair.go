@@ -81,6 +81,7 @@ type repaired struct {
 // or came back meanwhile.
 func (r *repair) step(ctx context.Context) {
 	lost := r.lost()
+	r.c.repairs.see(lost)
 	maps.DeleteFunc(r.done, func(id peer.ID, _ repaired) bool {
 		_, still := lost[id]
 		return !still // it came back, or nothing is left to do for it
@@ -149,7 +150,7 @@ func (r *repair) changed(lost losses) bool {
 // move places the pins of lost peers elsewhere (INV-REPLICAS), and says whether
 // it came to the end.
 func (r *repair) move(ctx context.Context, due []peer.ID, lost losses) bool {
-	total := outcome{why: "lost peers"}
+	total := outcome{why: "lost peers", repairs: &r.c.repairs}
 	for fewest := 0; fewest >= 0; {
 		next := -1 // the fewest live replicas of what this pass leaves out
 		for _, id := range due {
@@ -198,7 +199,7 @@ func (r *repair) topUp(ctx context.Context, lost losses) {
 	if usable < 2 || usable <= r.usable && time.Now().Before(r.again) {
 		return
 	}
-	total := outcome{why: "too few replicas"}
+	total := outcome{why: "too few replicas", repairs: &r.c.repairs}
 	every := func(api.Pin) bool { return true }
 	whole := r.each(ctx, r.c.state.WantingReplicas(usable), every, lost, &total)
 	total.tell(r.c)
@@ -216,6 +217,7 @@ func (r *repair) topUp(ctx context.Context, lost losses) {
 // outcome counts what became of pins.
 type outcome struct {
 	why           string
+	repairs       *repairs
 	mu            sync.Mutex
 	moved, failed int
 	told          time.Time
@@ -227,8 +229,10 @@ func (o *outcome) count(err error) {
 	switch {
 	case err == nil:
 		o.moved++
+		o.repairs.moved.Add(1)
 	case !errors.Is(err, errNothingToDo):
 		o.failed++
+		o.repairs.failed.Add(1)
 	}
 }
 

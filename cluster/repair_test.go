@@ -41,6 +41,9 @@ func TestRepair(t *testing.T) {
 		}
 		step(time.Second, false, false)
 		step(2*time.Second, true, false)
+		if got := w.cluster.Repairs(); got != (RepairStats{LostPeers: 1, LostReplicas: 1, Moved: 1}) {
+			t.Errorf("one pin of two was moved, and repair says %+v", got)
+		}
 		before := w.index
 		step(5*time.Minute, true, false)
 		if w.index != before {

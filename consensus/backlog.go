@@ -60,6 +60,13 @@ func (b *backlog) due(snapshotBytes int64) bool {
 	return b.total-b.since >= b.budget(snapshotBytes)
 }
 
+// bytes is what has come since the start, and since the last snapshot.
+func (b *backlog) bytes() (total, since int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.total, b.total - b.since
+}
+
 // stale says whether a new peer would be sent much beside the last snapshot.
 func (b *backlog) stale() bool {
 	b.mu.Lock()

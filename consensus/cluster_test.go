@@ -415,6 +415,14 @@ func TestThreePeers(t *testing.T) {
 		if stats := leader.log.Stats(); stats.State != "Leader" || stats.Leader != leader.id || stats.AppliedIndex < index || stats.LastContact != 0 {
 			t.Fatalf("stats %+v", stats)
 		}
+		if stats := leader.log.Stats(); stats.LoggedBytes == 0 || stats.LoggedBytes != stats.UnkeptBytes || stats.SnapshotBytes != 0 || !leader.log.SnapshotTime().IsZero() {
+			t.Errorf("without a snapshot the leader has stats %+v", stats)
+		}
+		made := time.Now()
+		leader.log.snapshot(leader.log.raft.Load(), "a test")
+		if stats := leader.log.Stats(); stats.LoggedBytes == 0 || stats.UnkeptBytes != 0 || stats.SnapshotBytes == 0 || !leader.log.SnapshotTime().Equal(made) {
+			t.Errorf("with a snapshot of %s the leader has stats %+v", made, stats)
+		}
 		before := follower.log.Stats()
 		if before.State != "Follower" || before.LastContact < 0 || before.LeaderChanges == 0 {
 			t.Fatalf("stats %+v", before)

@@ -224,6 +224,9 @@ type Stats struct {
 	CommitIndex   uint64
 	AppliedIndex  uint64 // that the machine contains
 	SnapshotIndex uint64 // of the newest snapshot on disk; 0: none
+	SnapshotBytes int64
+	LoggedBytes   int64 // of the entries that were applied since the start
+	UnkeptBytes   int64 // of those among them that came after the last snapshot
 	Leader        peer.ID
 	LastContact   time.Duration // since the leader was heard; 0 on the leader, -1: never
 	Queue         int           // proposals that wait to become part of an entry
@@ -239,6 +242,8 @@ func (l *Log) Stats() Stats {
 		LeaderChanges: l.met.Load(), LastContact: -1, Queue: len(l.queue)}
 	out.AppliedIndex, _ = l.mark.get()
 	out.SnapshotIndex, _ = l.store.last.get()
+	out.SnapshotBytes = l.store.size.Load()
+	out.LoggedBytes, out.UnkeptBytes = l.backlog.bytes()
 	out.Leader, _ = l.Leader()
 	if last := r.LastContact(); r.State() == raft.Leader {
 		out.LastContact = 0
@@ -247,6 +252,10 @@ func (l *Log) Stats() Stats {
 	}
 	return out
 }
+
+// SnapshotTime asks the disk when the newest snapshot was made or came; zero:
+// there is none, or it does not say.
+func (l *Log) SnapshotTime() time.Time { return l.store.made() }
 
 // fail ends Run with err. The first error counts.
 func (l *Log) fail(err error) {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -72,8 +73,9 @@ type snapshots struct {
 	verify func(dir string, whole bool) (uint64, error) // of verifier; nil: there is no way
 	spoilt chan struct{}                                // the newest turned out to be damaged
 
-	last *watermark   // index of the newest snapshot, 0: none
-	size atomic.Int64 // bytes of the newest snapshot
+	last     *watermark   // index of the newest snapshot, 0: none
+	size     atomic.Int64 // bytes of the newest snapshot
+	newestID atomic.Pointer[string]
 }
 
 var _ raft.SnapshotStore = (*snapshots)(nil)
@@ -176,6 +178,21 @@ func (s *snapshots) note(meta snapshotMeta) {
 		size += file.Size
 	}
 	s.size.Store(size)
+	s.newestID.Store(&meta.ID)
+}
+
+// made is when the newest snapshot was made or came, by its file; zero: there is
+// none, or the file does not say.
+func (s *snapshots) made() time.Time {
+	id := s.newestID.Load()
+	if id == nil {
+		return time.Time{}
+	}
+	info, err := s.fs.Stat(s.path(*id, metaFile))
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
 }
 
 // names lists the whole snapshots, newest first.

@@ -238,12 +238,14 @@ func (n *Node) sweep(ctx context.Context, o *opened, report func(api.RepoGCKey))
 		if m.kept.HasBlock(c) {
 			continue
 		}
+		size, _ := o.store.Datastore.GetSize(ctx, blockKey(c)) // a damaged one may have none
 		if err := o.remove(ctx, c); err != nil {
 			failed = fmt.Errorf("remove block %s: %w", c, err)
 			report(api.RepoGCKey{Key: api.NewCid(c), Error: err.Error()})
 			continue
 		}
 		removed++
+		n.counters.removed(size)
 		report(api.RepoGCKey{Key: api.NewCid(c)})
 	}
 	for _, c := range o.damage.list() { // what is not even listed

@@ -52,6 +52,9 @@ type damage struct {
 
 	count atomic.Int64 // of reasons: nearly always none, and every read asks
 
+	verified atomic.Uint64 // blocks that were read and are whole
+	found    atomic.Uint64 // blocks that turned out to be damaged
+
 	mu      sync.Mutex
 	reasons map[ds.Key]string // by the block's key in the store
 	more    bool              // there were more than damageLimit
@@ -186,6 +189,7 @@ func (d *damage) add(ctx context.Context, block ds.Key, why string) error {
 		return d.errorOf(block, why)
 	}
 	d.reasons[block] = why
+	d.found.Add(1)
 	d.count.Store(int64(len(d.reasons)))
 	signal(d.changed)
 	d.logger.Error("a block is damaged on the disk; it counts as missing until it was fetched again", "key", block, "why", why)

@@ -311,6 +311,7 @@ func (f *fetch) store(ctx context.Context, batch []blocks.Block) error {
 		}
 		return err
 	}
+	f.node.counters.fetch(wanted)
 	for _, b := range wanted {
 		if err := f.walk.Visit(b); err != nil {
 			return err

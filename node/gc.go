@@ -33,11 +33,13 @@ func (n *Node) GC(ctx context.Context, report func(api.RepoGCKey)) error {
 	if report == nil {
 		report = func(api.RepoGCKey) {}
 	}
+	begun := time.Now()
 	removed, total, err := n.sweep(ctx, o, report)
 	if err == nil && removed*20 > total {
 		err = o.compact(ctx)
 	}
 	o.space.forget()
+	n.counters.collected(time.Since(begun), err)
 	if err != nil {
 		return fmt.Errorf("collect garbage: %w", ended(ctx, err))
 	}

@@ -45,6 +45,7 @@ type Node struct {
 	fetching map[cid.Cid]int       // roots that are being fetched
 	fetched  map[cid.Cid]time.Time // roots that were fetched and not pinned yet
 	peers    map[peer.ID]peer.AddrInfo
+	counters counters
 }
 
 // opened is what exists between opening and closing the repository.

@@ -140,6 +140,7 @@ func (r *rootBatcher) fetch(parent context.Context, n *Node, o *opened, wants ma
 				leave(true)
 				return // the callers fetch for themselves, and get the error
 			}
+			n.counters.fetch(batch)
 			for _, b := range batch {
 				r.deliver(wants, b)
 			}

@@ -195,6 +195,7 @@ func (g *guardedStore) Get(ctx context.Context, key ds.Key) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.damage.verified.Add(1)
 	if value == nil {
 		value = []byte{}
 	}

@@ -9,6 +9,7 @@ import (
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multihash"
 
 	"holdfast/api"
@@ -64,6 +65,36 @@ func TestFullDisk(t *testing.T) {
 
 // TestCollectionFreesSpace looks at the size of the repository, for which the
 // store has to let go of files, not only of keys.
+// TestStats looks at what a node counts: blocks that come from another, reads,
+// and collections.
+func TestStats(t *testing.T) {
+	ctx := testContext(t)
+	from, to := start(t, testConfig(t)), start(t, testConfig(t))
+	from.Peer([]peer.AddrInfo{info(to)})
+	to.Peer([]peer.AddrInfo{info(from)})
+	data := random(t, 100<<10)
+	pin := dataPin(add(t, from, data, "pin=false&chunker=size-8192"))
+	if before := to.Stats(); before.FetchedCount != 0 || before.FetchedBytes != 0 || before.Collections != 0 {
+		t.Fatalf("a new node says %+v", before)
+	}
+	if err := to.Fetch(ctx, pin, []peer.AddrInfo{info(from)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := to.Stats(); got.FetchedCount != 14 || got.FetchedBytes < 100<<10 || got.Connected != 1 {
+		t.Errorf("after a fetch of 13 leaves and their root it says %+v", got)
+	}
+	before := from.Stats()
+	if before.Verified == 0 || before.Damaged != 0 || before.DamageFound != 0 {
+		t.Errorf("who sent them says %+v", before)
+	}
+	if err := from.GC(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := from.Stats(); got.Collections != 1 || got.CollectionsFailed != 0 || got.CollectionTime <= 0 || got.CollectedBlocks < 14 || got.CollectedBytes < 100<<10 {
+		t.Errorf("after a collection it says %+v", got)
+	}
+}
+
 func TestCollectionFreesSpace(t *testing.T) {
 	ctx := testContext(t)
 	n := start(t, testConfig(t))

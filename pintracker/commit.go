@@ -111,6 +111,7 @@ func (t *Tracker) settle(ops []*op, outcome func(*op, record, int64) record) err
 			}
 			now := t.clock.tick()
 			rec := outcome(o, o.rec, now)
+			t.did.ended(rec)
 			events = t.tell(events, o, rec)
 			if rec.status == api.StatusUnpinned {
 				next, again := t.policy.converge(record{}, false, pin, wanted, now)

@@ -158,6 +158,7 @@ type Tracker struct {
 	queued  uint64    // what Events.QueueChanged was last told
 	looks   asked
 	hurry   bool // all pins are to be looked at soon
+	did     counters
 }
 
 // New opens the status store. Close must be called in the end, after Run returned.
@@ -204,7 +205,7 @@ func New(cfg Config, deps Deps) (*Tracker, error) {
 		wakeAsked: make(chan struct{}, 1), wakeHurry: make(chan struct{}, 1), known: make(chan struct{}),
 		policy: policy{retryMin: cfg.RetryMin, retryMax: cfg.RetryMax, deadDelay: cfg.DeadDelay,
 			deadAfter: uint64(cfg.DeadAfter), young: youngPin, rand: cfg.Rand},
-		ops: make(map[string]*op),
+		ops: make(map[string]*op), did: counters{failed: map[api.Code]uint64{}},
 	}
 	return t, nil
 }

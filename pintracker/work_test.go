@@ -449,6 +449,10 @@ func TestEvents(t *testing.T) {
 		if want := []string{"failed not today", "pinned pinned", "unpinned"}; !slices.Equal(got, want) {
 			t.Fatalf("events are %q, want %q", got, want)
 		}
+		if stats := r.tracker.Stats(); stats.Pinned != 1 || stats.Unpinned != 1 || stats.Failed[api.CodeInternal] != 1 ||
+			len(stats.Failed) != 1 || stats.Pins[api.StatusPinned] != 0 || len(stats.Pins) != 7 {
+			t.Errorf("stats are %+v", stats)
+		}
 	})
 }
 

@@ -209,6 +209,16 @@ func (p *Pinset) Stats() Stats {
 	return out
 }
 
+// DiskBytes is what the database takes on the disk; 0 when the pinset is closed.
+func (p *Pinset) DiskBytes() uint64 {
+	g, err := p.acquire()
+	if err != nil {
+		return 0
+	}
+	defer p.release(g)
+	return g.db.Metrics().DiskSpaceUsage()
+}
+
 // The folder of a pinset holds CURRENT, a file with the name of the folder of
 // the database that counts. Restore makes another and changes CURRENT.
 const (

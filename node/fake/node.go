@@ -15,6 +15,7 @@ import (
 	"github.com/multiformats/go-multiaddr"
 
 	"holdfast/api"
+	"holdfast/node"
 	"holdfast/node/internal/gate"
 )
 
@@ -199,6 +200,9 @@ func (n *Node) Damaged() []cid.Cid {
 // DamageFound receives after Damaged has grown, and once when the node opened
 // on a disk with damaged blocks.
 func (n *Node) DamageFound() <-chan struct{} { return n.damage }
+
+// Stats counts only what is damaged.
+func (n *Node) Stats() node.Stats { return node.Stats{Damaged: len(n.Damaged())} }
 
 // Conditions tells of each damaged block.
 func (n *Node) Conditions() []api.Condition {
