@@ -10,8 +10,11 @@ import (
 	"holdfast/node/internal/dag"
 )
 
-// checkStep is how many blocks Check looks at between two calls of pace.
-const checkStep = 64
+// Check looks at so many blocks, or reads so many bytes, between two calls of pace.
+const (
+	checkStep  = 64
+	checkBytes = 1 << 20
+)
 
 // Kept says of each CID whether the node has a pin of ours for it. It asks
 // nothing about blocks, and is cheap.
@@ -32,9 +35,10 @@ func (n *Node) Kept(ctx context.Context, cids []cid.Cid) ([]bool, error) {
 
 // Check walks what a pin keeps, reading every block, and asks nobody for it. It
 // returns the first block that is not in the local store, or is damaged there,
-// or the undefined CID if all are well. pace, which may be nil, is told how many blocks were looked at since its last call,
-// and may wait; its error ends the walk.
-func (n *Node) Check(ctx context.Context, pin api.Pin, pace func(ctx context.Context, blocks int) error) (missing cid.Cid, err error) {
+// or the undefined CID if all are well. pace, which may be nil, is told how many
+// blocks and bytes were read since its last call, and may wait; its error ends the
+// walk.
+func (n *Node) Check(ctx context.Context, pin api.Pin, pace func(ctx context.Context, blocks int, bytes uint64) error) (missing cid.Cid, err error) {
 	w, err := dag.NewWalk(pin.Cid.Cid, pin.Mode != api.ModeDirect)
 	if err != nil {
 		return cid.Undef, err
@@ -44,15 +48,17 @@ func (n *Node) Check(ctx context.Context, pin api.Pin, pace func(ctx context.Con
 		return cid.Undef, err
 	}
 	defer done()
-	for looked := 1; ; looked++ {
+	blocks, read := 1, uint64(0)
+	for ; ; blocks++ {
 		c, more := w.Next()
-		if !more || looked == checkStep {
+		_, bytes := w.Progress()
+		if !more || blocks >= checkStep || bytes-read >= checkBytes {
 			if pace != nil {
-				if err := pace(ctx, looked); err != nil {
+				if err := pace(ctx, blocks, bytes-read); err != nil {
 					return cid.Undef, ended(ctx, err)
 				}
 			}
-			looked = 0
+			blocks, read = 0, bytes
 		}
 		if !more {
 			return cid.Undef, nil

@@ -84,7 +84,7 @@ func (t *Tracker) urgent() bool {
 
 // checkAsked looks at what was asked for.
 func (t *Tracker) checkAsked(ctx context.Context) error {
-	slow := &pace{perSecond: askedPace, skip: t.urgent}
+	slow := &pace{blocks: askedPace, bytes: askedBytes, skip: t.urgent}
 	for ctx.Err() == nil {
 		q, urgent := t.nextAsked()
 		if q == nil {
@@ -110,7 +110,7 @@ func (t *Tracker) checkAsked(ctx context.Context) error {
 
 // check looks whether all that a record calls pinned is there, and queues it if
 // not. cannot is why that is not known; err is the store's or the source's.
-func (t *Tracker) check(ctx context.Context, key string, pace func(context.Context, int) error) (cannot, err error) {
+func (t *Tracker) check(ctx context.Context, key string, pace func(context.Context, int, uint64) error) (cannot, err error) {
 	rec, known, err := t.store.get(key)
 	if err != nil || !known || rec.status != api.StatusPinned {
 		return nil, err
@@ -148,21 +148,24 @@ func (t *Tracker) reasonOf(missing cid.Cid) string {
 	return fmt.Sprintf("missing block %s: it is fetched again", missing)
 }
 
-// pace makes a look at many blocks take its time. Each goroutine has its own.
+// pace makes a look at many blocks take its time: small ones cost a disk by their
+// number, large ones by their bytes. Each goroutine has its own.
 type pace struct {
-	perSecond int
-	skip      func() bool // then it does not; nil: never
-	debt      time.Duration
+	blocks int         // in a second, at most
+	bytes  int         // in a second, at most
+	skip   func() bool // then it does not; nil: never
+	debt   time.Duration
 }
 
 // paceStep is how long a look may run ahead of its pace.
 const paceStep = 50 * time.Millisecond
 
-func (p *pace) wait(ctx context.Context, blocks int) error {
+func (p *pace) wait(ctx context.Context, blocks int, bytes uint64) error {
 	if p.skip != nil && p.skip() {
 		return ctx.Err()
 	}
-	if p.debt += time.Duration(blocks) * time.Second / time.Duration(p.perSecond); p.debt < paceStep {
+	seconds := max(float64(blocks)/float64(p.blocks), float64(bytes)/float64(p.bytes))
+	if p.debt += time.Duration(seconds * float64(time.Second)); p.debt < paceStep {
 		return ctx.Err()
 	}
 	debt := p.debt

@@ -232,8 +232,10 @@ func TestRepeatedPinLooks(t *testing.T) {
 		r.source.pin(a, api.ModeRecursive, "", self)
 		r.start()
 		defer r.stop()
-		settle()
+		time.Sleep(time.Second) // the times of pins are whole seconds
+		r.node.mu.Lock()
 		lost[a.KeyString()] = true
+		r.node.mu.Unlock()
 		r.source.pin(a, api.ModeRecursive, "", self)
 		settle()
 		r.want(a, api.StatusPinned)
@@ -269,6 +271,9 @@ func TestRepeatedBulk(t *testing.T) {
 		r.node.mu.Lock()
 		clear(r.node.checked)
 		r.node.mu.Unlock()
+		for i := range pins {
+			pins[i].Timestamp = time.Now()
+		}
 		r.source.set(pins...)
 		time.Sleep(time.Second)
 		r.node.mu.Lock()

@@ -150,20 +150,21 @@ func (s *fakeSource) tell() {
 // fakeNode keeps pins; it survives crashes of the tracker, as a node does
 // whose pins are durable when Pin returns.
 type fakeNode struct {
-	mu       sync.Mutex
-	pins     map[string]api.PinMode
-	fetched  map[string]int // how often
-	calls    int            // of Pin
-	fetch    func(ctx context.Context, pin api.Pin, progress func(blocks, bytes uint64)) error
-	pinErr   func(api.Pin) error
-	unpinErr func(cid.Cid) error
-	pinTakes time.Duration
-	repoID   string
-	missing  func(api.Pin) cid.Cid // the first block that is not there; nil: none
-	checked  map[string]int        // how often
-	checkErr error
-	damaged  []cid.Cid
-	damage   chan struct{}
+	mu         sync.Mutex
+	pins       map[string]api.PinMode
+	fetched    map[string]int // how often
+	calls      int            // of Pin
+	fetch      func(ctx context.Context, pin api.Pin, progress func(blocks, bytes uint64)) error
+	pinErr     func(api.Pin) error
+	unpinErr   func(cid.Cid) error
+	pinTakes   time.Duration
+	repoID     string
+	missing    func(api.Pin) cid.Cid // the first block that is not there; nil: none
+	checked    map[string]int        // how often
+	checkErr   error
+	damaged    []cid.Cid
+	damage     chan struct{}
+	blockBytes uint64 // of each block; set before the start
 }
 
 func newNode() *fakeNode {
@@ -187,9 +188,9 @@ func (n *fakeNode) Kept(_ context.Context, cids []cid.Cid) ([]bool, error) {
 	return kept, nil
 }
 
-func (n *fakeNode) Check(ctx context.Context, pin api.Pin, pace func(context.Context, int) error) (cid.Cid, error) {
+func (n *fakeNode) Check(ctx context.Context, pin api.Pin, pace func(context.Context, int, uint64) error) (cid.Cid, error) {
 	if pace != nil {
-		if err := pace(ctx, 1); err != nil {
+		if err := pace(ctx, 1, n.blockBytes); err != nil {
 			return cid.Undef, err
 		}
 	}

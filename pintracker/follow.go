@@ -268,8 +268,8 @@ func (t *Tracker) converge(b *batch, key string, pin api.Pin, wanted bool, rec r
 	if !change {
 		return nil
 	}
-	if rec.status == api.StatusPinned && next.status == api.StatusPinned && next.revision != rec.revision {
-		t.ask(key) // somebody pinned it again: is it still all here?
+	if rec.status == api.StatusPinned && next.status == api.StatusPinned && rec.repeatedBy(pin) {
+		t.ask(key) // is it still all here?
 	}
 	old := &rec
 	if !known {

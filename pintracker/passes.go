@@ -47,9 +47,9 @@ func (t *Tracker) hurriedWalks(ctx context.Context) error {
 			sleep(ctx, damageGrace)
 		}
 		if asked || damage {
-			speed, mended := &pace{perSecond: askedPace}, func() bool { return false }
+			speed, mended := &pace{blocks: askedPace, bytes: askedBytes}, func() bool { return false }
 			if !asked {
-				speed, mended = &pace{perSecond: damagePace}, func() bool { return len(t.node.Damaged()) == 0 }
+				speed, mended = &pace{blocks: damagePace, bytes: damageBytes}, func() bool { return len(t.node.Damaged()) == 0 }
 			}
 			if err := t.walkAll(ctx, speed, mended); err != nil {
 				return err
@@ -135,7 +135,7 @@ func (t *Tracker) slowWalks(ctx context.Context) error {
 		return err
 	}
 	state := decodeWalk(text)
-	speed := &pace{perSecond: t.cfg.WalkPace}
+	speed := &pace{blocks: t.cfg.WalkPace, bytes: t.cfg.WalkPace * walkBlock}
 	for ctx.Err() == nil {
 		if !state.running {
 			// A time of an earlier run may be of a clock that was wrong.

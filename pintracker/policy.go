@@ -30,7 +30,9 @@ func (p *policy) converge(rec record, known bool, pin api.Pin, wanted bool, now 
 	}
 	old := rec
 	rec = rightClock(rec, now)
-	rec.revision, rec.name = pin.Revision, pin.Name
+	if rec.revision != pin.Revision {
+		rec.heard(pin)
+	}
 	switch rec.status {
 	case api.StatusPinned:
 		if rec.mode != pin.Mode {
@@ -86,8 +88,9 @@ func rightClock(rec record, now int64) record {
 
 // queued begins anew with a pin.
 func (p *policy) queued(rec record, pin api.Pin, now int64) record {
-	rec = record{status: api.StatusPinQueued, since: now, mode: pin.Mode, revision: pin.Revision,
-		name: pin.Name, class: classBacklog, due: now, blocks: rec.blocks, bytes: rec.bytes, lastBlock: rec.lastBlock}
+	rec = record{status: api.StatusPinQueued, since: now, mode: pin.Mode,
+		class: classBacklog, due: now, blocks: rec.blocks, bytes: rec.bytes, lastBlock: rec.lastBlock}
+	rec.heard(pin)
 	if time.Unix(0, now).Sub(pin.Timestamp) < p.young {
 		rec.class, rec.priority = classFresh, true
 	}

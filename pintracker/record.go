@@ -2,6 +2,9 @@ package pintracker
 
 import (
 	"fmt"
+	"hash/crc32"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -40,6 +43,8 @@ type record struct {
 	lastBlock int64 // Unix nanoseconds; 0: none came
 	priority  bool
 	reason    string // why it is not pinned any more; "": it never was, or is
+	asked     int64  // the pin's Timestamp, Unix seconds; 0: of a release that kept none
+	wishes    uint32 // stands for the user's options of the pin, see wishesOf
 }
 
 // The numbers of a record's fields on disk. They are only ever added.
@@ -59,6 +64,8 @@ const (
 	fieldLastBlock
 	fieldPriority
 	fieldReason
+	fieldAsked
+	fieldWishes
 )
 
 // encode writes a record as a protobuf message; zero fields take no space.
@@ -90,6 +97,8 @@ func (r *record) encode(to []byte) []byte {
 	number(fieldLastBlock, uint64(r.lastBlock))
 	number(fieldPriority, protowire.EncodeBool(r.priority))
 	text(fieldReason, r.reason)
+	number(fieldAsked, uint64(r.asked))
+	number(fieldWishes, uint64(r.wishes))
 	return to
 }
 
@@ -152,6 +161,10 @@ func (r *record) setNumber(field protowire.Number, v uint64) {
 		r.lastBlock = int64(v)
 	case fieldPriority:
 		r.priority = v != 0
+	case fieldAsked:
+		r.asked = int64(v)
+	case fieldWishes:
+		r.wishes = uint32(v)
 	}
 }
 
@@ -166,6 +179,44 @@ func (r *record) setText(field protowire.Number, v []byte) {
 	case fieldReason:
 		r.reason = string(v)
 	}
+}
+
+// heard notes what a pin asks for.
+func (r *record) heard(pin api.Pin) {
+	r.revision, r.name = pin.Revision, pin.Name
+	r.asked, r.wishes = pin.Timestamp.Unix(), wishesOf(pin)
+}
+
+// repeatedBy says that somebody has pinned again what a record is about, wishing
+// nothing new. Whoever does that wants to know it is all there. A pin that was
+// moved, or given another name, expiry, metadata or number of replicas, has
+// another revision as well, and asks nothing about its blocks. Times are whole
+// seconds: twice in the same second is once.
+func (r *record) repeatedBy(pin api.Pin) bool {
+	switch asked := pin.Timestamp.Unix(); {
+	case r.revision == pin.Revision:
+		return false
+	case r.asked == 0:
+		return asked > time.Unix(0, r.since).Unix() // since it was pinned
+	default:
+		return r.asked != asked && r.wishes == wishesOf(pin)
+	}
+}
+
+// wishesOf is a number that stands for what a user wishes of a pin, but for the
+// content and who may have it.
+func wishesOf(pin api.Pin) uint32 {
+	var some [256]byte // enough for most, without an allocation
+	all := protowire.AppendString(some[:0], pin.Name)
+	if len(pin.Metadata) > 0 {
+		for _, key := range slices.Sorted(maps.Keys(pin.Metadata)) {
+			all = protowire.AppendString(protowire.AppendString(all, key), pin.Metadata[key])
+		}
+	}
+	for _, n := range [...]int64{pin.ExpireAt.Unix(), int64(pin.ReplicationFactorMin), int64(pin.ReplicationFactorMax)} {
+		all = protowire.AppendVarint(all, protowire.EncodeZigZag(n))
+	}
+	return crc32.ChecksumIEEE(all)
 }
 
 // trouble is what is wrong with a pin, in words; "": nothing.

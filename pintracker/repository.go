@@ -57,10 +57,10 @@ func (t *Tracker) recognize(ctx context.Context) (rest *string, err error) {
 	rest = &begin
 	switch {
 	case known == id:
-	case known == "" && t.store.records(api.StatusPinned) > 0:
-		// The records of a release that did not ask.
-		t.lookAtAll()
-	case known != "":
+	case known == "":
+		// A new tracker, or the records of a release that did not ask. Their blocks
+		// are left to the slow walk, which begins: an upgrade shall not be felt.
+	default:
 		t.logger.Error("the IPFS repository is another one than that of these pins; all are looked for and fetched again",
 			"pins", t.store.records(api.StatusPinned), "was", known, "is", id)
 		if err := t.loseAll(ctx, otherRepository); err != nil {

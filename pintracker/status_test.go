@@ -162,11 +162,11 @@ func TestStatusIsNeverBehindThePinset(t *testing.T) {
 
 // full is a record with every field set.
 var full = record{status: api.StatusPinError, since: 1, mode: api.ModeDirect, revision: 2, name: "n", class: classDead,
-	due: 3, attempts: 4, code: api.CodeInvalid, errText: "e", blocks: 5, bytes: 6, lastBlock: 7, priority: true, reason: "r"}
+	due: 3, attempts: 4, code: api.CodeInvalid, errText: "e", blocks: 5, bytes: 6, lastBlock: 7, priority: true, reason: "r", asked: 8, wishes: 9}
 
 // What was once written must be readable for ever.
 func TestRecordGolden(t *testing.T) {
-	const golden = "08021001180120022a016e3005380340044a07696e76616c696452016558056006680770017a0172"
+	const golden = "08021001180120022a016e3005380340044a07696e76616c696452016558056006680770017a0172800108880109"
 	if got := hex.EncodeToString(full.encode(nil)); got != golden {
 		t.Errorf("encoded as %s, want %s", got, golden)
 	}

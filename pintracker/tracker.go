@@ -49,8 +49,9 @@ type Repository interface {
 	// Kept says which of these the node has pinned, in their order.
 	Kept(ctx context.Context, cids []cid.Cid) ([]bool, error)
 	// Check returns the first block of a pin that is not there, or the undefined
-	// CID. pace is told how many blocks were looked at, and may wait.
-	Check(ctx context.Context, pin api.Pin, pace func(ctx context.Context, blocks int) error) (missing cid.Cid, err error)
+	// CID. pace is told how many blocks and bytes were read since the last time,
+	// and may wait.
+	Check(ctx context.Context, pin api.Pin, pace func(ctx context.Context, blocks int, bytes uint64) error) (missing cid.Cid, err error)
 	// Damaged are the blocks whose bytes were found to be wrong; Check calls
 	// them missing. DamageFound receives when there are more of them.
 	Damaged() []cid.Cid
@@ -75,7 +76,7 @@ type Config struct {
 	DeadAfter  int           // after so many failures a pin is retried only every DeadDelay; 12
 	DeadDelay  time.Duration // 6 h
 	CacheBytes int64         // of the status store; 16 MiB
-	WalkPace   int           // blocks in a second that the slow walk looks at; 50
+	WalkPace   int           // blocks of 256 KiB in a second that the slow walk reads at most, or smaller ones; 50
 	WalkEvery  time.Duration // from the beginning of one walk to that of the next, if it is done by then; 3 days
 	Rand       *rand.Rand    // for jitter; nil: seeded by the system. Used by this tracker alone
 }
@@ -95,8 +96,11 @@ const (
 	surveyTime  = 2 * time.Second      // of looking for the node's pins before anything is said of them
 	lookAgain   = 10 * time.Second     // after the repository could not be asked
 	maxAsked    = 1 << 14              // pins that were pinned again and wait for a look; more make it a walk
-	askedPace   = 1000                 // blocks in a second for those
+	askedPace   = 1000                 // blocks in a second for those, at most
+	askedBytes  = 32 << 20             // and bytes: a third of what an old disk can read
 	damagePace  = 5000                 // blocks in a second when damage was found
+	damageBytes = 64 << 20             // and bytes
+	walkBlock   = 256 << 10            // bytes of a block as files are cut into, for the slow walk
 	damageGrace = time.Second          // for the pins that were found at once to be mended, before all are looked at
 	damageWait  = time.Hour            // until the next walk while there is damage that nobody mends
 	recoverFor  = 2 * time.Second      // Recover waits so long for what is found

@@ -48,7 +48,7 @@ type Node interface {
 	// RepoID, Kept, Check, Damaged and DamageFound tell what the repository has lost.
 	RepoID(ctx context.Context) (string, error)
 	Kept(ctx context.Context, cids []cid.Cid) ([]bool, error)
-	Check(ctx context.Context, pin api.Pin, pace func(ctx context.Context, blocks int) error) (missing cid.Cid, err error)
+	Check(ctx context.Context, pin api.Pin, pace func(ctx context.Context, blocks int, bytes uint64) error) (missing cid.Cid, err error)
 	Damaged() []cid.Cid
 	DamageFound() <-chan struct{}
 	Conditions() []api.Condition

@@ -36,22 +36,28 @@ func check(e *env) {
 	e.ok(a.Pin(e.Context(), []api.Pin{pin}))
 	kept(false, true)
 
-	steps, looked := 0, 0
-	_, err := a.Check(e.Context(), pin, func(_ context.Context, blocks int) error {
-		steps, looked = steps+1, looked+blocks
+	steps, looked, read, size := 0, 0, uint64(0), uint64(0)
+	for _, b := range all {
+		size += uint64(len(b.RawData()))
+	}
+	_, err := a.Check(e.Context(), pin, func(_ context.Context, blocks int, bytes uint64) error {
+		steps, looked, read = steps+1, looked+blocks, read+bytes
 		return nil
 	})
 	if err != nil || steps < 2 || looked < len(all) || looked > len(all)+1 {
 		e.Errorf("%d blocks looked at in %d steps, %v; there are %d", looked, steps, err, len(all))
 	}
+	if read != size {
+		e.Errorf("%d bytes were read; there are %d", read, size)
+	}
 	enough := errors.New("enough")
-	if _, err := a.Check(e.Context(), pin, func(context.Context, int) error { return enough }); !errors.Is(err, enough) {
+	if _, err := a.Check(e.Context(), pin, func(context.Context, int, uint64) error { return enough }); !errors.Is(err, enough) {
 		e.Errorf("a walk that was ended returns %v", err)
 	}
 	ended := make(chan error, 1)
 	waits := make(chan struct{})
 	go func() {
-		_, err := a.Check(e.Context(), pin, func(ctx context.Context, _ int) error {
+		_, err := a.Check(e.Context(), pin, func(ctx context.Context, _ int, _ uint64) error {
 			close(waits)
 			<-ctx.Done()
 			return ctx.Err()

@@ -25,7 +25,7 @@ type Node interface {
 	Unpin(ctx context.Context, cids []cid.Cid) error
 	Pinned(ctx context.Context, c cid.Cid) (bool, error)
 	Kept(ctx context.Context, cids []cid.Cid) ([]bool, error)
-	Check(ctx context.Context, pin api.Pin, pace func(ctx context.Context, blocks int) error) (missing cid.Cid, err error)
+	Check(ctx context.Context, pin api.Pin, pace func(ctx context.Context, blocks int, bytes uint64) error) (missing cid.Cid, err error)
 	Complete(ctx context.Context, pin api.Pin) (bool, cid.Cid, error)
 	PutBlocks(ctx context.Context, bs []blocks.Block) error
 	Sync(ctx context.Context) error

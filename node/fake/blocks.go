@@ -238,7 +238,7 @@ func (n *Node) Kept(ctx context.Context, cids []cid.Cid) ([]bool, error) {
 }
 
 // Check walks what is local of a pin; missing is the first block that is not.
-func (n *Node) Check(ctx context.Context, pin api.Pin, pace func(ctx context.Context, blocks int) error) (missing cid.Cid, err error) {
+func (n *Node) Check(ctx context.Context, pin api.Pin, pace func(ctx context.Context, blocks int, bytes uint64) error) (missing cid.Cid, err error) {
 	w, err := dag.NewWalk(pin.Cid.Cid, pin.Mode != api.ModeDirect)
 	if err != nil {
 		return cid.Undef, err
@@ -248,10 +248,13 @@ func (n *Node) Check(ctx context.Context, pin api.Pin, pace func(ctx context.Con
 		return cid.Undef, err
 	}
 	defer done()
-	for {
+	for read := uint64(0); ; {
 		c, ok := w.Next()
 		if pace != nil {
-			if err := pace(ctx, 1); err != nil {
+			_, bytes := w.Progress()
+			since := bytes - read
+			read = bytes
+			if err := pace(ctx, 1, since); err != nil {
 				return cid.Undef, ended(ctx, err)
 			}
 		}
