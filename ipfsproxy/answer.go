@@ -2,10 +2,12 @@ package ipfsproxy
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 
 	"holdfast/api"
+	"holdfast/internal/spool"
 )
 
 // streamError is the trailer that tells of an error after the first output.
@@ -30,9 +32,11 @@ type answer struct {
 	text    bool // encoding=text
 	stream  bool // the client asked for outputs as they come
 	started bool // the head is set
-	queue   *queue
+	spools  *spool.Store
+	queue   *spool.Spool  // nil: not begun
 	out     io.Writer     // where outputs go: the queue, or the client
 	sent    chan struct{} // closed when the queue has gone; nil: nothing goes yet
+	sending error         // why not all of it could go; after sent
 }
 
 // maxHeld is how much of a list waits for its end, where there is no upload.
@@ -66,7 +70,7 @@ func (a *answer) encode(v value) error {
 	if a.out != a.queue {
 		return a.flush()
 	}
-	if a.stream || a.out == a.queue && !a.uploading() && a.queue.size() > maxHeld {
+	if a.stream || a.out == a.queue && !a.uploading() && a.queue.Len() > maxHeld {
 		return a.release()
 	}
 	return nil
@@ -74,7 +78,7 @@ func (a *answer) encode(v value) error {
 
 // piece writes a part of the only output.
 func (a *answer) piece(text string) error {
-	if _, err := io.WriteString(a.out, text); err != nil || a.out != a.queue || a.queue.size() <= maxHeld {
+	if _, err := io.WriteString(a.out, text); err != nil || a.out != a.queue || a.queue.Len() <= maxHeld {
 		return err
 	}
 	return a.release()
@@ -91,7 +95,7 @@ func (a *answer) begin(chunked bool) {
 	if chunked {
 		a.w.Header().Set("X-Chunked-Output", "1")
 	}
-	a.queue = newQueue()
+	a.queue = a.spools.New()
 	a.out = a.queue
 }
 
@@ -107,9 +111,9 @@ func (a *answer) release() error {
 		go a.send()
 		return nil
 	}
-	a.queue.end()
+	a.queue.End()
 	a.out = a.w
-	defer a.queue.close()
+	defer a.queue.Close()
 	if _, err := io.Copy(a.w, a.queue); err != nil {
 		return err
 	}
@@ -130,26 +134,36 @@ func (a *answer) send() {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := a.queue.Read(buf)
+		if err == nil {
+			_, err = a.w.Write(buf[:n])
+		}
 		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				a.sending = err
+				a.queue.Close() // nothing more can be written
+			}
 			return
 		}
-		if _, err := a.w.Write(buf[:n]); err != nil {
-			_, _ = io.Copy(io.Discard, a.queue)
-			return
-		}
-		if a.queue.empty() {
+		if a.queue.Len() == 0 {
 			a.w.Flush()
 		}
 	}
 }
 
 // settle waits until all outputs that go have gone.
-func (a *answer) settle() {
-	if a.sent != nil {
-		a.queue.end()
-		<-a.sent
-		a.queue.close()
+func (a *answer) settle() error {
+	if a.sent == nil {
+		return nil
 	}
+	a.queue.End()
+	<-a.sent
+	return a.sending
+}
+
+// close ends what goes and forgets what did not, also after a panic.
+func (a *answer) close() {
+	_ = a.settle() // finish and fail have looked at it
+	a.queue.Close()
 }
 
 func (a *answer) headers() {
@@ -165,16 +179,19 @@ func (a *answer) headers() {
 	}
 }
 
-// finish ends a command that succeeded.
+// finish ends a command that succeeded. What could not be sent whole is cut
+// off (INV-END).
 func (a *answer) finish() {
 	a.begin(true)
+	err := a.settle()
 	if a.sent == nil && a.out == a.queue {
 		a.w.WriteHeader(http.StatusOK)
-		a.queue.end()
-		_, _ = io.Copy(a.w, a.queue) // nobody is left to tell
-		a.queue.close()
+		a.queue.End()
+		_, err = io.Copy(a.w, a.queue)
 	}
-	a.settle()
+	if err != nil {
+		a.w.Header().Set(streamError, err.Error())
+	}
 }
 
 // failure is the JSON of an error.
@@ -193,13 +210,12 @@ const (
 // fail tells of an error: as the answer, or when outputs have gone as what cuts
 // the answer off (see outlet.end).
 func (a *answer) fail(err error) {
-	a.settle()
+	if sending := a.settle(); sending != nil {
+		err = sending // which is why the command could not go on
+	}
 	if a.w.status != 0 {
 		a.w.Header().Set(streamError, err.Error())
 		return
-	}
-	if a.queue != nil {
-		a.queue.close()
 	}
 	a.headers()
 	a.w.Header().Del("X-Chunked-Output")

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"holdfast/internal/kuborpc"
+	"holdfast/internal/spool"
 )
 
 // outlet is where an answer leaves, the cluster's or the node's. A client must
@@ -19,18 +20,18 @@ type outlet struct {
 	http.ResponseWriter
 	r      *http.Request
 	body   *watched
-	held   *queue // of a client with HTTP/1.0, until the end is known; nil: nothing is held
+	held   *spool.Spool // of a client with HTTP/1.0, until the end is known; nil: nothing is held
 	status int
 }
 
-// heldMost is how much of an answer waits for its end. Temporary files may lie in
-// memory, and many clients can ask at once.
+// heldMost is how much of an answer waits for its end: what is longer goes as it
+// comes, and an error cuts it off.
 const heldMost = 64 << 20
 
-func newOutlet(w http.ResponseWriter, r *http.Request) *outlet {
+func newOutlet(w http.ResponseWriter, r *http.Request, spools *spool.Store) *outlet {
 	o := &outlet{ResponseWriter: w, r: r, body: watch(r)}
 	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
-		o.held = newQueue()
+		o.held = spools.New()
 	}
 	return o
 }
@@ -52,9 +53,12 @@ func (o *outlet) WriteHeader(status int) {
 func (o *outlet) Write(p []byte) (int, error) {
 	o.WriteHeader(http.StatusOK)
 	if o.held != nil {
-		if o.held.size()+int64(len(p)) <= heldMost {
-			return o.held.Write(p)
+		if o.held.Len()+int64(len(p)) <= heldMost {
+			if n, err := o.held.Write(p); err == nil {
+				return n, nil
+			}
 		}
+		// It is long, or there is no room for it just now: it goes as it comes.
 		if err := o.release(); err != nil {
 			return 0, err
 		}
@@ -66,9 +70,9 @@ func (o *outlet) Write(p []byte) (int, error) {
 func (o *outlet) release() error {
 	held := o.held
 	o.held = nil
-	defer held.close()
+	defer held.Close()
 	o.ResponseWriter.WriteHeader(o.status)
-	held.end()
+	held.End()
 	_, err := io.Copy(o.ResponseWriter, held)
 	return err
 }
@@ -88,11 +92,11 @@ func (o *outlet) end() {
 	switch {
 	case o.held == nil:
 	case failed == "":
-		if o.status != 0 {
-			_ = o.release() // nobody is left to tell
+		if o.status != 0 && o.release() != nil {
+			o.cut() // it is cut short, and must look so (INV-END)
 		}
 	default: // nothing was sent yet, so the error has a status
-		o.held.close()
+		o.close()
 		o.held = nil
 		for _, name := range []string{streamError, "Trailer", "X-Chunked-Output", "X-Stream-Output", "X-Content-Length"} {
 			o.Header().Del(name)
@@ -113,6 +117,9 @@ func (o *outlet) end() {
 	}
 }
 
+// close forgets what is held.
+func (o *outlet) close() { o.held.Close() }
+
 // cut ends the connection so that the client does not take it for the end of
 // the answer.
 func (o *outlet) cut() {
@@ -125,9 +132,9 @@ func (o *outlet) cut() {
 				_ = lingering.SetLinger(0) // a reset, not an end
 			}
 			_ = conn.Close()
-			return
 		}
 	}
+	// Also where the connection is closed: nobody may flush or read it any more.
 	panic(http.ErrAbortHandler)
 }
 

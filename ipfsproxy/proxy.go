@@ -14,6 +14,7 @@ import (
 	"holdfast/api"
 	"holdfast/internal/drain"
 	"holdfast/internal/kuborpc"
+	"holdfast/internal/spool"
 )
 
 // Pinset is what the proxy asks of the cluster's pins.
@@ -58,7 +59,10 @@ type Deps struct {
 	Node    http.Handler // the RPC API of this peer's IPFS node, under /api/v0
 	// Lease holds garbage collection off on this peer until release is called;
 	// nil: nothing is collected.
-	Lease  func(ctx context.Context) (release func(), err error)
+	Lease func(ctx context.Context) (release func(), err error)
+	// Spools keep answers that cannot go to their clients yet. nil: some of them,
+	// in memory.
+	Spools *spool.Store
 	Logger *slog.Logger // nil: silent
 }
 
@@ -80,6 +84,9 @@ type proxy struct {
 func New(deps Deps, config Config) http.Handler {
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	if deps.Spools == nil {
+		deps.Spools = spool.InMemory()
 	}
 	if deps.Lease == nil {
 		deps.Lease = func(context.Context) (func(), error) { return func() {}, nil }
@@ -117,7 +124,8 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	out := newOutlet(w, r)
+	out := newOutlet(w, r, p.deps.Spools)
+	defer out.close()
 	call, ok := kuborpc.Resolve(r)
 	found, routed := routes[call.Name]
 	switch {
@@ -152,7 +160,8 @@ func (p *proxy) answer(w *outlet, r *http.Request, command string, found route) 
 	}
 	ctx, cancel := c.deadline(r.Context())
 	defer cancel()
-	a := &answer{w: w, text: c.text("encoding") == "text", stream: c.on("stream", false) || c.on("progress", false) || c.on("stream-errors", false)}
+	a := &answer{w: w, spools: p.deps.Spools, text: c.text("encoding") == "text", stream: c.on("stream", false) || c.on("progress", false) || c.on("stream-errors", false)}
+	defer a.close()
 	if err := found.run(p, ctx, c, a); err != nil {
 		p.deps.Logger.Debug("a proxied command failed", "command", command, "error", err)
 		a.fail(err)

@@ -26,6 +26,11 @@ func dial(t *testing.T, service *fake.Service) net.Conn {
 	t.Helper()
 	server := httptest.NewServer(restapi.New(service, service, restapi.Config{}))
 	t.Cleanup(server.Close)
+	return connect(t, server)
+}
+
+func connect(t *testing.T, server *httptest.Server) net.Conn {
+	t.Helper()
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -102,11 +107,16 @@ func upload(files, size int) (contentType string, body []byte) {
 // post sends a whole request before it reads a byte of the answer.
 func post(t *testing.T, conn net.Conn, target, contentType string, body []byte) (*http.Response, string, error) {
 	t.Helper()
+	send(t, conn, target, contentType, body)
+	return readResponse(t, conn)
+}
+
+func send(t *testing.T, conn net.Conn, target, contentType string, body []byte) {
+	t.Helper()
 	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", target, contentType, len(body))
 	if _, err := conn.Write(body); err != nil {
 		t.Fatalf("send: %v", err)
 	}
-	return readResponse(t, conn)
 }
 
 // A client that sends everything before it reads gets every output.

@@ -140,7 +140,7 @@ func (s *server) follow(ctx context.Context, w http.ResponseWriter, r *http.Requ
 			w.WriteHeader(http.StatusOK)
 			// A client that is gone is noticed with the first line.
 			_ = http.NewResponseController(w).Flush()
-			out.lines = newLines(w, false)
+			out.lines = newLines(w, nil)
 		}
 	}
 	var failed error

@@ -10,6 +10,7 @@ import (
 
 	"holdfast/api"
 	"holdfast/internal/drain"
+	"holdfast/internal/spool"
 
 	"github.com/gorilla/mux"
 )
@@ -21,6 +22,9 @@ type Config struct {
 	Logger *slog.Logger
 	// Stopping is closed when requests that would never end shall. nil: never.
 	Stopping <-chan struct{}
+	// Spools keep answers that cannot go to their clients yet. nil: some of them,
+	// in memory.
+	Spools *spool.Store
 }
 
 type server struct {
@@ -28,6 +32,7 @@ type server struct {
 	adder   Adder
 	stop    <-chan struct{}
 	log     *slog.Logger
+	spools  *spool.Store
 	router  *mux.Router
 
 	encoders sync.Pool // of *encoder
@@ -36,10 +41,13 @@ type server struct {
 // New returns the handler of every route. Listening, TLS, credentials, CORS
 // and host checks are its caller's.
 func New(service Service, adder Adder, config Config) http.Handler {
-	s := &server{service: service, adder: adder, stop: config.Stopping, log: config.Logger, router: mux.NewRouter().SkipClean(true).UseEncodedPath()}
+	s := &server{service: service, adder: adder, stop: config.Stopping, log: config.Logger, spools: config.Spools, router: mux.NewRouter().SkipClean(true).UseEncodedPath()}
 	s.encoders.New = func() any { return newEncoder() }
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.spools == nil {
+		s.spools = spool.InMemory()
 	}
 	s.routes()
 	return drain.Handler(http.HandlerFunc(s.serve))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/api"
+	"holdfast/internal/spool"
 )
 
 const (
@@ -24,8 +25,6 @@ const (
 
 	// maxPending bounds the bytes that wait for a slow client.
 	maxPending = 256 << 10
-	// maxSpill bounds what waits in a file for a client that sends before it reads.
-	maxSpill = 1 << 30
 	// sendBytes are sent at once; fewer are when they waited for sendAfter.
 	sendBytes = 32 << 10
 	sendAfter = 2 * time.Millisecond
@@ -79,8 +78,8 @@ type output struct {
 	header  func(h http.Header) // called before anything is sent; nil: nothing to do
 	trailer func(h http.Header) // called at the end of an answer with trailers; nil: none of its own
 
-	kept  spool
-	lines *lines // nil: nothing was sent yet
+	kept  *spool.Spool // nil: nothing
+	lines *lines       // nil: nothing was sent yet
 }
 
 func (s *server) newOutput(w http.ResponseWriter, r *http.Request) *output {
@@ -108,7 +107,11 @@ func (o *output) announce() {
 func (o *output) begin() {
 	if o.lines == nil {
 		o.announce()
-		o.lines = newLines(o.w, o.spill)
+		var spilled *spool.Spool
+		if o.spill {
+			spilled = o.s.spools.New()
+		}
+		o.lines = newLines(o.w, spilled)
 	}
 }
 
@@ -117,7 +120,7 @@ func (o *output) begin() {
 func add[T any](o *output, value T, encode func(*encoder, T)) error {
 	e := o.encoder
 	e.buf = e.buf[:0]
-	if o.array && o.kept.len() > 0 {
+	if o.array && o.kept.Len() > 0 {
 		e.buf = append(e.buf, ',')
 	}
 	encode(e, value)
@@ -128,7 +131,11 @@ func add[T any](o *output, value T, encode func(*encoder, T)) error {
 		e.buf = append(e.buf, '\n')
 	}
 	if o.hold {
-		return o.kept.append(e.buf)
+		if o.kept == nil {
+			o.kept = o.s.spools.New()
+		}
+		_, err := o.kept.Write(e.buf)
+		return err
 	}
 	o.begin()
 	return o.lines.add(e.buf)
@@ -141,7 +148,7 @@ func (o *output) end(err error) {
 		switch {
 		case e != nil:
 			o.s.fail(o.w, o.r, e)
-		case o.array || o.kept.len() > 0:
+		case o.array || o.kept.Len() > 0:
 			o.endKept()
 		default:
 			o.w.WriteHeader(http.StatusNoContent)
@@ -185,10 +192,11 @@ func (o *output) endKept() {
 	if !o.array {
 		o.announce()
 	}
-	o.w.Header().Set("Content-Length", strconv.FormatInt(int64(len(before))+o.kept.len()+int64(len(after)), 10))
+	o.w.Header().Set("Content-Length", strconv.FormatInt(int64(len(before))+o.kept.Len()+int64(len(after)), 10))
 	_, err := io.WriteString(o.w, before)
-	if err == nil {
-		err = o.kept.writeTo(o.w)
+	if err == nil && o.kept != nil {
+		o.kept.End()
+		_, err = io.Copy(o.w, o.kept)
 	}
 	if err == nil {
 		_, err = io.WriteString(o.w, after)
@@ -202,7 +210,7 @@ func (o *output) endKept() {
 // close lets go of what end did not send. It may be called after end.
 func (o *output) close() {
 	_ = o.lines.close() // end has looked at it
-	o.kept.close()
+	o.kept.Close()
 }
 
 func markLine(e *api.Error) []byte {
@@ -248,15 +256,14 @@ type lines struct {
 	more    sync.Cond // pending grew, or closed
 	room    sync.Cond // pending was taken, or failed
 	pending []byte
-	spill   bool  // who adds lines must not wait for the client
-	spilled spool // comes after pending
-	due     bool  // what is pending has waited for long enough, however little it is
+	spilled *spool.Spool // comes after pending; not nil: who adds lines must not wait for the client
+	due     bool         // what is pending has waited for long enough, however little it is
 	closed  bool
 	err     error // why sending failed
 }
 
-func newLines(w http.ResponseWriter, spill bool) *lines {
-	l := &lines{w: w, spill: spill, done: make(chan struct{}), due: true}
+func newLines(w http.ResponseWriter, spilled *spool.Spool) *lines {
+	l := &lines{w: w, spilled: spilled, done: make(chan struct{}), due: true}
 	l.more.L, l.room.L = &l.mu, &l.mu
 	go l.send() // close waits for it
 	return l
@@ -267,10 +274,11 @@ func newLines(w http.ResponseWriter, spill bool) *lines {
 func (l *lines) add(data []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.spill && l.err == nil && (len(l.pending) >= maxPending || l.spilled.len() > 0) && l.spilled.len() < maxSpill {
-		return l.spilled.append(data)
+	if l.spilled != nil && l.err == nil && (len(l.pending) >= maxPending || l.spilled.Len() > 0) {
+		_, err := l.spilled.Write(data)
+		return err
 	}
-	for (len(l.pending) >= maxPending || l.spilled.len() > 0) && l.err == nil {
+	for len(l.pending) >= maxPending && l.err == nil {
 		l.room.Wait()
 	}
 	if l.err != nil {
@@ -300,8 +308,18 @@ func (l *lines) close() error {
 	l.more.Signal()
 	l.mu.Unlock()
 	<-l.done
-	l.spilled.close()
+	l.spilled.Close()
 	return l.err
+}
+
+// take moves the oldest bytes, some of them, into the room of buf and returns
+// them. There must be some.
+func take(from *spool.Spool, buf []byte) ([]byte, error) {
+	if cap(buf) < maxPending {
+		buf = make([]byte, maxPending)
+	}
+	n, err := from.Read(buf[:cap(buf)])
+	return buf[:n], err
 }
 
 func (l *lines) send() {
@@ -326,8 +344,8 @@ func (l *lines) send() {
 		}
 		taken, l.pending = l.pending, taken[:0]
 		var err error
-		if l.spilled.len() > 0 {
-			l.pending, err = l.spilled.take(l.pending)
+		if l.spilled.Len() > 0 {
+			l.pending, err = take(l.spilled, l.pending)
 		}
 		l.due = false
 		l.room.Signal()

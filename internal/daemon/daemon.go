@@ -20,6 +20,7 @@ import (
 	"holdfast/consensus"
 	"holdfast/internal/backup"
 	"holdfast/internal/front"
+	"holdfast/internal/spool"
 	"holdfast/ipfsproxy"
 	"holdfast/monitor"
 	"holdfast/pintracker"
@@ -81,6 +82,7 @@ type parts struct {
 	pinsvc      *front.Front
 	gateway     *front.Front
 	guard       *front.Guard
+	spools      *spool.Store       // of answers that wait; nil in simulation
 	certificate *front.Certificate // nil: no TLS
 	descriptors descriptors
 	clusterCfg  cluster.Config
@@ -397,9 +399,9 @@ type lateTransport struct{ rpc.Transport }
 
 // openGates gives the HTTP APIs their handlers.
 func (d *Daemon) openGates() {
-	d.rest.Ready(restapi.New(d.cluster, d.adder, restapi.Config{Logger: d.logger.With("part", "restapi"), Stopping: d.rest.Stopping()}))
+	d.rest.Ready(restapi.New(d.cluster, d.adder, restapi.Config{Logger: d.logger.With("part", "restapi"), Stopping: d.rest.Stopping(), Spools: d.spools}))
 	d.proxy.Ready(ipfsproxy.New(ipfsproxy.Deps{Service: d.cluster, Adder: d.adder, Node: d.node.RPC(), Lease: d.node.Lease,
-		Logger: d.logger.With("part", "proxy")}, ipfsproxy.Config{Self: d.ID()}))
+		Spools: d.spools, Logger: d.logger.With("part", "proxy")}, ipfsproxy.Config{Self: d.ID()}))
 	d.pinsvc.Ready(pinsvc.New(d.cluster, pinsvc.Config{Logger: d.logger.With("part", "pinsvc")}))
 	d.gateway.Ready(d.node.Gateway())
 }

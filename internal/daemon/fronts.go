@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"path/filepath"
 
 	"holdfast/config"
 	"holdfast/internal/front"
+	"holdfast/internal/spool"
 	"holdfast/restapi"
 )
 
@@ -17,6 +19,10 @@ func (d *Daemon) openFronts(s *stages) error {
 		return nil
 	}
 	c := d.opts.Config
+	var err error
+	if d.spools, err = spool.Open(filepath.Join(d.opts.Dir, "spool"), spool.Limits{}); err != nil {
+		return err
+	}
 	if d.descriptors.scarce {
 		d.logger.Warn("the limit of open files is low: clients get few connections, and a large pinset may need more; set 65536 (LimitNOFILE of systemd, ulimit -n, --ulimit nofile of a container)")
 	}
