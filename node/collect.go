@@ -149,7 +149,7 @@ func (m *mark) linksOf(ctx context.Context, r root) ([]cid.Cid, error) {
 		case isMissing(err) && !errors.As(err, &damaged) && !r.whole:
 			return nil, nil
 		case isMissing(err) && !errors.As(err, &damaged):
-			return nil, api.Errorf(api.CodeUnavailable, "block %s of a pin is missing, so what it links to is not known", r.cid)
+			return nil, &holeError{r.cid}
 		default:
 			return nil, fmt.Errorf("read block %s: %w", r.cid, err)
 		}
@@ -160,6 +160,16 @@ func (m *mark) linksOf(ctx context.Context, r root) ([]cid.Cid, error) {
 	}
 	return links, err
 }
+
+// holeError says that a block of a pin is not there.
+type holeError struct{ cid cid.Cid }
+
+func (e *holeError) Error() string {
+	return fmt.Sprintf("block %s of a pin is missing, so what it links to is not known", e.cid)
+}
+
+// Unwrap gives it a code.
+func (e *holeError) Unwrap() error { return api.ErrUnavailable }
 
 // markAll marks what pins of Kubo's, and then what else must be kept.
 func (n *Node) markAll(ctx context.Context, o *opened) (*mark, error) {
@@ -223,6 +233,12 @@ func (n *Node) sweep(ctx context.Context, o *opened, report func(api.RepoGCKey))
 	// Those who do not know the gate: MFS, and Kubo's own commands.
 	defer o.core.Blockstore.GCLock(ctx).Unlock(ctx)
 	m, err := n.markAll(ctx, o)
+	var hole *holeError
+	if errors.As(err, &hole) {
+		// It is fetched again like any other damage, and also on a full disk: until
+		// it was, nothing can be collected.
+		err = errors.Join(err, o.damage.hole(ctx, blockKey(hole.cid)))
+	}
 	if err != nil {
 		return 0, 0, fmt.Errorf("nothing is removed, as it is not known what must be kept: %w", err)
 	}

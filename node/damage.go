@@ -200,6 +200,15 @@ func (d *damage) add(ctx context.Context, block ds.Key, why string) error {
 	return d.errorOf(block, why)
 }
 
+// hole remembers that a block is gone which a pin needs, unless it came meanwhile.
+func (d *damage) hole(ctx context.Context, block ds.Key) error {
+	_ = d.add(ctx, block, "it is gone, and a pin needs it") // the error is for readers; the next collection finds it again
+	if has, err := d.store.Has(ctx, block); err != nil || !has {
+		return err
+	}
+	return d.mended(ctx, block)
+}
+
 // mended forgets blocks that were written anew or removed.
 func (d *damage) mended(ctx context.Context, blocks ...ds.Key) error {
 	if d.count.Load() == 0 {

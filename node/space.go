@@ -30,6 +30,11 @@ const minReserve = 160 << 20
 // up that much faster.
 const writtenTwice = 2
 
+// mendShare is the part of the reserve that blocks may take which replace damaged
+// ones: what would free space cannot run while a pin has a hole (collecting needs
+// to know what the block links to), so that hole must be mended on a full disk too.
+const mendShare = 4
+
 // space knows how many bytes of blocks may still be written.
 type space struct {
 	dir     string
@@ -42,75 +47,78 @@ type space struct {
 	at       time.Time
 	free     uint64
 	limit    string // what free is measured against, and what to do
+	toMend   uint64 // free for blocks that replace damaged ones
+	kept     uint64 // bytes of the disk that toMend is above
 }
 
 func newSpace(c Config, usage func(context.Context) (uint64, error)) *space {
 	return &space{dir: c.Dir, max: c.StorageMax, reserve: c.Reserve, usage: usage}
 }
 
-// measure asks the disk and the repository.
-func (s *space) measure(ctx context.Context) (uint64, error) {
+// measure asks the disk and the repository. The lock is held.
+func (s *space) measure(ctx context.Context) error {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(s.dir, &st); err != nil {
-		return 0, fmt.Errorf("ask for free space of %s: %w", s.dir, err)
+		return fmt.Errorf("ask for free space of %s: %w", s.dir, err)
 	}
 	free, total := st.Bavail*uint64(st.Bsize), st.Blocks*uint64(st.Bsize)
 	reserve := s.reserve
 	if reserve == 0 {
 		reserve = min(max(total/100, minReserve), 2<<30)
 	}
-	free -= min(free, reserve)
-	s.limit = "above the " + humanize.IBytes(reserve) + " of the disk that stay free; free some of the disk"
-	if s.max == 0 {
-		return free, nil
+	kept := reserve - reserve/mendShare
+	left, limit := free-min(free, reserve), "above the "+humanize.IBytes(reserve)+" of the disk that stay free; free some of the disk"
+	if s.max > 0 {
+		used, err := s.usage(ctx)
+		if err != nil {
+			return fmt.Errorf("ask for size of repository: %w", err)
+		}
+		if under := s.max - min(s.max, used); under < left {
+			left, limit = under, "of the "+humanize.IBytes(s.max)+" that the repository may take; unpin something, or raise its maximum"
+		}
 	}
-	used, err := s.usage(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("ask for size of repository: %w", err)
-	}
-	if left := s.max - min(s.max, used); left < free {
-		s.limit = "of the " + humanize.IBytes(s.max) + " that the repository may take; unpin something, or raise its maximum"
-		return left, nil
-	}
-	return free, nil
+	s.at = time.Now()
+	s.free, s.limit, s.toMend, s.kept = left, limit, free-min(free, kept), kept
+	return nil
 }
 
 // current returns the free bytes, at most spaceAge old.
 func (s *space) current(ctx context.Context) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.refresh(ctx)
+	err := s.refresh(ctx)
+	return s.free, err
 }
 
-func (s *space) refresh(ctx context.Context) (uint64, error) {
+func (s *space) refresh(ctx context.Context) error {
 	if time.Since(s.at) < spaceAge {
-		return s.free, nil
+		return nil
 	}
-	free, err := s.measure(ctx)
-	if err != nil {
-		return 0, err
-	}
-	s.at, s.free = time.Now(), free
-	return free, nil
+	return s.measure(ctx)
 }
 
-// take admits a write of n bytes, or returns no_space.
-func (s *space) take(ctx context.Context, n uint64) error {
+// take admits a write of n bytes, or returns no_space. What mends, by writing
+// over damaged blocks, is held to neither the maximum nor all of the reserve.
+func (s *space) take(ctx context.Context, n uint64, mends bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.enforced {
 		return nil
 	}
-	free, err := s.refresh(ctx)
-	if err != nil {
+	if err := s.refresh(ctx); err != nil {
 		return err
+	}
+	free, limit := s.free, s.limit
+	if mends {
+		free, limit = s.toMend, "above the "+humanize.IBytes(s.kept)+" of the disk that stay free even of blocks that replace damaged ones; free some of the disk"
 	}
 	n *= writtenTwice
 	if free < n || free == 0 {
 		return api.Errorf(api.CodeNoSpace, "no space for %s of blocks in %s, which take %s until the log is given free: %s are left %s",
-			humanize.IBytes(n/writtenTwice), s.dir, humanize.IBytes(n), humanize.IBytes(free), s.limit)
+			humanize.IBytes(n/writtenTwice), s.dir, humanize.IBytes(n), humanize.IBytes(free), limit)
 	}
-	s.free -= n
+	s.free -= min(s.free, n)
+	s.toMend -= min(s.toMend, n)
 	return nil
 }
 
@@ -158,7 +166,7 @@ func isBlock(key ds.Key) bool { return strings.HasPrefix(key.String(), "/blocks/
 
 func (g *guardedStore) Put(ctx context.Context, key ds.Key, value []byte) error {
 	if isBlock(key) {
-		if err := g.space.take(ctx, uint64(len(value))); err != nil {
+		if err := g.space.take(ctx, uint64(len(value)), g.damage.known(key) != nil); err != nil {
 			// Kubo writes anew what is there, such as the root of its files when it
 			// closes; that needs no space.
 			if has, _ := g.Has(ctx, key); has {
@@ -286,7 +294,7 @@ func (g *guardedStore) Batch(ctx context.Context) (ds.Batch, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &guardedBatch{Batch: b, space: g.space, damage: g.damage}, nil
+	return &guardedBatch{Batch: b, store: g}, nil
 }
 
 // DiskUsage keeps the optional interface of the store below.
@@ -296,37 +304,73 @@ func (g *guardedStore) DiskUsage(ctx context.Context) (uint64, error) {
 
 type guardedBatch struct {
 	ds.Batch
-	space  *space
-	damage *damage
+	store  *guardedStore
 	bytes  uint64
 	blocks []ds.Key // written or deleted
+	mends  *mending // nil: nothing damaged is written over
+
+	deletes bool // a block: what is put after that must stay after it
+}
+
+// mending is the part of a batch that writes over damaged blocks.
+type mending struct {
+	ds.Batch
+	bytes  uint64
+	blocks []ds.Key
 }
 
 func (b *guardedBatch) Put(ctx context.Context, key ds.Key, value []byte) error {
-	if isBlock(key) {
-		b.bytes += uint64(len(value))
-		b.blocks = append(b.blocks, key)
+	if !isBlock(key) {
+		return b.Batch.Put(ctx, key, value)
 	}
+	if !b.deletes && b.store.damage.known(key) != nil {
+		return b.putToMend(ctx, key, value)
+	}
+	b.bytes += uint64(len(value))
+	b.blocks = append(b.blocks, key)
 	return b.Batch.Put(ctx, key, value)
+}
+
+func (b *guardedBatch) putToMend(ctx context.Context, key ds.Key, value []byte) error {
+	if b.mends == nil {
+		inner, err := b.store.Datastore.Batch(ctx)
+		if err != nil {
+			return err
+		}
+		b.mends = &mending{Batch: inner}
+	}
+	b.mends.bytes += uint64(len(value))
+	b.mends.blocks = append(b.mends.blocks, key)
+	return b.mends.Put(ctx, key, value)
 }
 
 func (b *guardedBatch) Delete(ctx context.Context, key ds.Key) error {
 	if isBlock(key) {
-		b.blocks = append(b.blocks, key)
+		b.blocks, b.deletes = append(b.blocks, key), true
 	}
 	return b.Batch.Delete(ctx, key)
 }
 
+// Commit writes what mends first: it may succeed where there is no space for the rest.
 func (b *guardedBatch) Commit(ctx context.Context) error {
-	if b.bytes > 0 {
-		if err := b.space.take(ctx, b.bytes); err != nil {
+	if m := b.mends; m != nil {
+		if err := b.commit(ctx, m.Batch, m.bytes, true, m.blocks); err != nil {
 			return err
 		}
 	}
-	if err := b.Batch.Commit(ctx); err != nil {
+	return b.commit(ctx, b.Batch, b.bytes, false, b.blocks)
+}
+
+func (b *guardedBatch) commit(ctx context.Context, part ds.Batch, bytes uint64, mends bool, blocks []ds.Key) error {
+	if bytes > 0 {
+		if err := b.store.space.take(ctx, bytes, mends); err != nil {
+			return err
+		}
+	}
+	if err := part.Commit(ctx); err != nil {
 		return spaceError(err)
 	}
-	return b.damage.mended(ctx, b.blocks...)
+	return b.store.damage.mended(ctx, blocks...)
 }
 
 // spaceError gives a full disk its code.

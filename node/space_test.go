@@ -1,9 +1,14 @@
 package node
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -174,5 +179,101 @@ func TestWatermark(t *testing.T) {
 	}
 	if over, err := n.overWatermark(ctx, 1<<40); err != nil || over {
 		t.Errorf("over the watermark, and all is needed: %v, %v", over, err)
+	}
+}
+
+// TestFullDiskIsMended: what replaces damaged blocks is written though there is
+// no space for others, since nothing is collected as long as a pin has a hole.
+func TestFullDiskIsMended(t *testing.T) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(t.TempDir(), &st); err != nil {
+		t.Fatal(err)
+	}
+	have := st.Bavail * uint64(st.Bsize)
+	for _, full := range []struct {
+		name       string
+		max, keeps uint64
+	}{{"the maximum", 1, 0}, {"the disk", 0, have + have/10}} {
+		for _, hole := range []struct {
+			name  string
+			spoil func(t *testing.T, dir string, root cid.Cid, data []byte)
+		}{
+			{"an inner block is damaged", func(t *testing.T, dir string, _ cid.Cid, data []byte) { damages[2].spoil(t, dir, data) }},
+			{"an inner block is missing", func(t *testing.T, dir string, root cid.Cid, _ []byte) { drop(t, dir, root) }},
+		} {
+			t.Run(full.name+", "+hole.name, func(t *testing.T) {
+				ctx := testContext(t)
+				c := testConfig(t)
+				data, pin, leaf := stored(t, c)
+				other := start(t, testConfig(t))
+				add(t, other, data, "pin=false&chunker=size-8192")
+				hole.spoil(t, c.Dir, pin.Cid.Cid, data)
+				c.StorageMax, c.Reserve = full.max, full.keeps
+				n := start(t, c)
+				if err := n.GC(ctx, nil); err == nil {
+					t.Fatal("a collection does not notice")
+				}
+				if got := n.Damaged(); len(got) != 1 || string(got[0].Hash()) != string(pin.Cid.Hash()) {
+					t.Fatalf("damaged are %v", got)
+				}
+				acquaint(n, other)
+				if err := n.Fetch(ctx, pin, []peer.AddrInfo{info(other)}, nil); err != nil {
+					t.Fatalf("the hole is not mended: %v", err)
+				}
+				if complete, missing, err := n.Complete(ctx, pin); err != nil || !complete || len(n.Damaged()) > 0 {
+					t.Errorf("%s is missing still, %v", missing, err)
+				}
+				var removed []cid.Cid
+				err := n.GC(ctx, func(k api.RepoGCKey) { removed = append(removed, k.Key.Cid) })
+				if garbage := rawBlock(t, []byte("needed by nobody")).Cid(); err != nil || !slices.Contains(removed, garbage) {
+					t.Errorf("collection removed %v and ended with %v", removed, err)
+				}
+				if err := n.PutBlocks(ctx, []blocks.Block{rawBlock(t, []byte("new"))}); api.CodeOf(err) != api.CodeNoSpace {
+					t.Errorf("a new block: %v", err)
+				}
+				// Among new blocks, and one by one.
+				for name, put := range map[string]func(blocks.Block) error{
+					"batch": func(b blocks.Block) error {
+						err := n.PutBlocks(ctx, []blocks.Block{rawBlock(t, []byte("new")), b})
+						if api.CodeOf(err) != api.CodeNoSpace {
+							t.Errorf("a new block beside one that mends: %v", err)
+						}
+						return nil
+					},
+					"put": func(b blocks.Block) error { return n.open.store.Put(ctx, blockKey(b.Cid()), b.RawData()) },
+				} {
+					_ = n.open.damage.add(ctx, blockKey(leaf), "it is said to be")
+					if err := put(rawBlock(t, leafOf(data))); err != nil || len(n.Damaged()) > 0 {
+						t.Errorf("%s: %v, damaged are %v", name, err, n.Damaged())
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestMendingKeepsTheReserve: a disk that is full to the last is not filled
+// further by what replaces damaged blocks.
+func TestMendingKeepsTheReserve(t *testing.T) {
+	ctx := testContext(t)
+	c := testConfig(t)
+	c.Reserve = 1 << 60
+	n := start(t, c)
+	b := rawBlock(t, []byte("damaged"))
+	_ = n.open.damage.add(ctx, blockKey(b.Cid()), "it is said to be")
+	if err := n.PutBlocks(ctx, []blocks.Block{b}); api.CodeOf(err) != api.CodeNoSpace || !strings.Contains(err.Error(), "replace damaged") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// drop takes a block out of a repository that nobody has open.
+func drop(t *testing.T, dir string, c cid.Cid) {
+	t.Helper()
+	store, err := openPebble(filepath.Join(dir, "pebbleds"), 0, new(atomic.Bool))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(store.Delete(t.Context(), blockKey(c)), store.Sync(t.Context(), blockKey(c)), store.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
