@@ -144,10 +144,16 @@ func (s *snapshots) temporary() (string, error) {
 	return dir, nil
 }
 
+// missingPause is how long raft waits for the answer that there is no snapshot to
+// send. It asks again at once while it hands leadership over, and would keep a core
+// busy with it.
+const missingPause = 20 * time.Millisecond
+
 // List returns the whole snapshots, that with the highest index first.
 func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
 	metas, err := s.metas()
-	if err != nil {
+	if err != nil || len(metas) == 0 {
+		time.Sleep(missingPause)
 		return nil, err
 	}
 	var out []*raft.SnapshotMeta
@@ -385,6 +391,7 @@ func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	meta, err := s.readMeta(id)
 	if err != nil {
 		s.release(id)
+		time.Sleep(missingPause)
 		return nil, nil, fmt.Errorf("open snapshot %s: %w", id, err)
 	}
 	described, err := meta.describe()

@@ -408,3 +408,29 @@ func TestSnapshotStreamsArePaced(t *testing.T) {
 		}
 	})
 }
+
+// While raft hands leadership over to a peer that needs a snapshot, it asks for one
+// again and again without a pause of its own.
+func TestMissingSnapshotTakesTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openSnapshots(t, vfs.NewMem())
+		for name, ask := range map[string]func() error{
+			"none": func() error { _, err := s.List(); return err },
+			"gone": func() error {
+				_, _, err := s.Open(s.newID(1))
+				if err == nil {
+					t.Error("a snapshot was opened that is not there")
+				}
+				return nil
+			},
+		} {
+			began := time.Now()
+			if err := ask(); err != nil {
+				t.Error(err)
+			}
+			if time.Since(began) == 0 {
+				t.Errorf("%s: the answer came at once", name)
+			}
+		}
+	})
+}
