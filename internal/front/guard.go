@@ -44,7 +44,7 @@ func (g *Guard) Set(access Access) {
 	}
 	access.Hosts = hosts
 	g.access.Store(&access)
-	g.throttle.forget()
+	g.throttle.forgive()
 }
 
 // wrap returns a handler behind the guard.
@@ -72,7 +72,7 @@ func (g *Guard) admit(w http.ResponseWriter, r *http.Request, access *Access, de
 		g.refuse(w, deny, "unauthorized: give a user and password (--basic-auth) or a bearer token (--token) of this peer's http.users")
 		return false
 	}
-	if g.throttle.wasRight(given) {
+	if g.throttle.isRight(given, access.Users) {
 		return true
 	}
 	from := clientOf(r)
@@ -82,8 +82,8 @@ func (g *Guard) admit(w http.ResponseWriter, r *http.Request, access *Access, de
 		deny(w, api.Errorf(api.CodeRateLimited, "too many wrong passwords came from your address; try again in %s", wait.Round(time.Second)))
 		return false
 	}
-	if access.authenticated(r) {
-		g.throttle.right(given)
+	if user, ok := access.authenticated(r); ok {
+		g.throttle.right(given, user, access.Users[user])
 		return true
 	}
 	delay, tell := g.throttle.wrong(from, time.Now())
@@ -150,24 +150,25 @@ func (a *Access) knownHost(hostport string) bool {
 		slices.Contains(a.Hosts, host) || slices.Contains(a.Hosts, hostport)
 }
 
-// authenticated compares in constant time: the length of a password does not
-// show either, because digests are compared.
-func (a *Access) authenticated(r *http.Request) bool {
+// authenticated says whose credentials these are. It compares in constant time:
+// the length of a password does not show either, because digests are compared.
+func (a *Access) authenticated(r *http.Request) (user string, ok bool) {
 	same := func(a, b string) bool {
 		x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
 		return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 	}
 	if name, password, ok := r.BasicAuth(); ok {
 		expected, known := a.Users[name]
-		return same(password, expected) && known
+		return name, same(password, expected) && known
 	}
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return false
+		return "", false
 	}
-	found := false
-	for _, password := range a.Users {
-		found = same(strings.TrimSpace(token), password) || found
+	for name, password := range a.Users {
+		if same(strings.TrimSpace(token), password) {
+			user, ok = name, true
+		}
 	}
-	return found
+	return user, ok
 }

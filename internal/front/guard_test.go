@@ -124,7 +124,7 @@ func TestThrottleIsBounded(t *testing.T) {
 	throttle, now := newThrottle(), time.Now()
 	for i := range 3 * maxAddresses {
 		throttle.wrong(addressOf(&net.TCPAddr{IP: net.IPv4(10, byte(i>>16), byte(i>>8), byte(i))}), now)
-		throttle.right(strings.Repeat("x", i%200) + string(rune(i)))
+		throttle.right(strings.Repeat("x", i%200)+string(rune(i)), "ann", "right")
 	}
 	if len(throttle.offenders) > maxAddresses || len(throttle.known) > maxCredentials {
 		t.Errorf("%d addresses, %d credentials", len(throttle.offenders), len(throttle.known))
@@ -160,4 +160,50 @@ func TestUsersChange(t *testing.T) {
 	if got := ask("new"); got != http.StatusOK {
 		t.Error(got)
 	}
+}
+
+// A reload of the settings forgets nobody whose credentials stay right, so that
+// who shares an address with somebody who guesses is not locked out; those that
+// are right no longer are refused.
+func TestReloadKeepsWhoIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGuard(Access{Users: map[string]string{"ann": "right", "bob": "old", "eve": "out"}}, slog.New(slog.DiscardHandler))
+		h := g.wrap(API{Name: "test", Deny: DenyREST}, http.HandlerFunc(hello))
+		ask := func(authorization string) int {
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			r.RemoteAddr = "10.0.0.1:1" // of the proxy that all come through
+			if user, password, ok := strings.Cut(authorization, ":"); ok {
+				r.SetBasicAuth(user, password)
+			} else {
+				r.Header.Set("Authorization", "Bearer "+authorization)
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			return w.Code
+		}
+		for _, given := range []string{"ann:right", "right", "bob:old", "old", "eve:out", "out"} {
+			if got := ask(given); got != http.StatusOK {
+				t.Fatalf("%s: %d", given, got)
+			}
+		}
+		g.Set(Access{Users: map[string]string{"ann": "right", "bob": "new"}})
+		for range 2 * freeAttempts {
+			ask("ann:guessed")
+		}
+		guess := make(chan int)
+		go func() { guess <- ask("ann:guessed") }()
+		synctest.Wait() // the address has to wait now
+		for given, want := range map[string]int{"ann:right": 200, "right": 200, "bob:new": 429, "bob:old": 429, "old": 429, "eve:out": 429, "out": 429} {
+			if got := ask(given); got != want {
+				t.Errorf("%s after the reload: %d, want %d", given, got, want)
+			}
+		}
+		<-guess
+		time.Sleep(time.Hour)
+		for given, want := range map[string]int{"bob:new": 200, "bob:old": 401, "old": 401, "eve:out": 401, "out": 401} {
+			if got := ask(given); got != want {
+				t.Errorf("%s later: %d, want %d", given, got, want)
+			}
+		}
+	})
 }

@@ -26,8 +26,15 @@ type throttle struct {
 	key [32]byte // so that digests say nothing to whoever sees them
 
 	mu        sync.Mutex
-	known     map[[32]byte]struct{} // digests of what was right
+	known     map[[32]byte]credential // by digests of what was right
 	offenders map[netip.Prefix]*offender
+}
+
+// credential is what was right when it was given: it counts only as long as the
+// user has the same password.
+type credential struct {
+	user     string
+	password [32]byte // its digest
 }
 
 // offender is an address that wrong credentials come from.
@@ -40,41 +47,52 @@ type offender struct {
 }
 
 func newThrottle() *throttle {
-	t := &throttle{}
+	t := &throttle{known: map[[32]byte]credential{}, offenders: map[netip.Prefix]*offender{}}
 	_, _ = rand.Read(t.key[:]) // never fails (crypto/rand)
-	t.forget()
 	return t
 }
 
-// forget is for when other credentials are right from now on.
-func (t *throttle) forget() {
+// forgive is for when other credentials are right from now on: what was wrong
+// before may be right.
+func (t *throttle) forgive() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.known, t.offenders = map[[32]byte]struct{}{}, map[netip.Prefix]*offender{}
+	clear(t.offenders)
 }
 
 func (t *throttle) digest(given string) [32]byte {
 	return sha256.Sum256(append(t.key[:len(t.key):len(t.key)], given...))
 }
 
-// wasRight says whether the same credentials were right before.
-func (t *throttle) wasRight(given string) bool {
+// isRight says whether the same credentials were right before, and still are.
+func (t *throttle) isRight(given string, users map[string]string) bool {
 	d := t.digest(given)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	_, ok := t.known[d]
-	return ok
+	c, ok := t.known[d]
+	if !ok {
+		return false
+	}
+	password, ok := users[c.user]
+	if !ok || t.digest(password) != c.password {
+		delete(t.known, d)
+		return false
+	}
+	return true
 }
 
 // right remembers credentials.
-func (t *throttle) right(given string) {
-	d := t.digest(given)
+func (t *throttle) right(given, user, password string) {
+	d, c := t.digest(given), credential{user: user, password: t.digest(password)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.known) >= maxCredentials {
-		clear(t.known)
+	for other := range t.known {
+		if len(t.known) < maxCredentials {
+			break
+		}
+		delete(t.known, other)
 	}
-	t.known[d] = struct{}{}
+	t.known[d] = c
 }
 
 // begin says whether credentials from an address may be looked at now; if not,
