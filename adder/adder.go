@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"mime/multipart"
+	"runtime/debug"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -52,7 +53,8 @@ type Config struct {
 	QueueBatches int           // batches that wait for a slow destination; default 4
 	StallTimeout time.Duration // a destination that takes no batch for so long is dropped; default 1 minute
 	// MaxMemory is how many bytes all adds together may take for what they
-	// remember and for the batches on their way; default 1 GiB.
+	// remember and for the batches on their way; default a quarter of the memory
+	// limit of the process (GOMEMLIMIT), at most 1 GiB.
 	MaxMemory int64
 }
 
@@ -85,7 +87,7 @@ func New(deps Deps, config Config) *Adder {
 		config.StallTimeout = time.Minute
 	}
 	if config.MaxMemory <= 0 {
-		config.MaxMemory = 1 << 30
+		config.MaxMemory = defaultMemory(debug.SetMemoryLimit(-1)) // changes nothing
 	}
 	return &Adder{deps: deps, config: config, budget: &budget{limit: config.MaxMemory}}
 }

@@ -21,7 +21,14 @@ const (
 	decodeFactor = 64
 	// shareStep is how much an upload takes of the budget at a time.
 	shareStep = 256 << 10
+
+	// mostMemory is the budget of a process whose memory has no limit.
+	mostMemory = 1 << 30
 )
+
+// defaultMemory is the budget where the process may take limit bytes: the rest
+// is for the node, the pinset and all other requests.
+func defaultMemory(limit int64) int64 { return min(mostMemory, limit/4) }
 
 // budget is the memory that all uploads of a peer may take together.
 type budget struct {
@@ -76,8 +83,15 @@ func (s *share) take(n int) error {
 	return api.Errorf(api.CodeUnavailable, "the uploads of this peer take all of the %s of memory that they have together; nothing is pinned: try again later, or at another peer", limit)
 }
 
-// give notes that n bytes are not in use any more. They stay with the upload.
-func (s *share) give(n int) { s.used -= int64(n) }
+// give notes that n bytes are not in use any more. Some stay with the upload,
+// which will need them soon; the rest is for others.
+func (s *share) give(n int) {
+	s.used -= int64(n)
+	if spare := s.held - s.used; spare > 2*shareStep {
+		s.budget.give(spare - shareStep)
+		s.held = s.used + shareStep
+	}
+}
 
 // close gives everything back.
 func (s *share) close() {

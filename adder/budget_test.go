@@ -2,15 +2,19 @@ package adder
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime/multipart"
 	"strings"
+	"sync"
 	"testing"
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multihash"
 
 	"holdfast/api"
@@ -114,5 +118,116 @@ func TestMemoryOfAllUploads(t *testing.T) {
 	}
 	if err := add(folder(), ignore); err != nil || a.budget.used != 0 {
 		t.Errorf("alone: %v, %d bytes taken", err, a.budget.used)
+	}
+}
+
+// All of the memory is free again after adds that ended in every way, side by
+// side.
+func TestMemoryIsFreeAfterAdds(t *testing.T) {
+	const adds, workers = 10_000, 16
+	broke := errors.New("it broke")
+	w := newWorld(1, first, second)
+	w.fault = func(id peer.ID, put int) error {
+		if id == second && put == 1 {
+			return broke
+		}
+		return nil
+	}
+	failing := newWorld(2, first, second)
+	failing.fault = w.fault
+	unpinned := newWorld(1, first)
+	unpinned.pinError = broke
+	shared := w.adder(small).budget
+	adders := []*Adder{w.adder(small), failing.adder(small), unpinned.adder(small)}
+	for _, a := range adders {
+		a.budget = shared
+		shared.limit = workers * 256 << 10 // too little at times
+	}
+	car := manyBlocks(t, 20)
+	var missing bytes.Buffer
+	missing.Write(car[:len(car)-3])
+	ends := make([]int, 3) // that succeeded, failed, were cancelled
+	var mu sync.Mutex
+	one := func(i int) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		params, body := api.NewAddParams(), []part{{"folder/a", bytes.NewReader(noise(uint64(i), 3000))}, {"folder/b", strings.NewReader("b")}}
+		emit := func(api.AddedOutput) error { return nil }
+		switch i / 3 % 6 {
+		case 0:
+			params.Format, body = "car", []part{{"x", bytes.NewReader(car)}}
+		case 1:
+			params.Format, body = "car", []part{{"x", bytes.NewReader(missing.Bytes())}}
+		case 2:
+			emit = func(api.AddedOutput) error { return broke }
+		case 3:
+			emit = func(api.AddedOutput) error { cancel(); return nil }
+		case 4:
+			params.OnlyHash = true
+		}
+		err := adders[i%3].Add(ctx, parts(t, body...), params, emit)
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case err == nil:
+			ends[0]++
+		case ctx.Err() == nil:
+			ends[1]++
+		default:
+			ends[2]++
+		}
+	}
+	var group sync.WaitGroup
+	for worker := range workers {
+		group.Go(func() {
+			for i := worker; i < adds; i += workers {
+				one(i)
+			}
+		})
+	}
+	group.Wait()
+	if shared.used != 0 {
+		t.Errorf("%d bytes are still taken", shared.used)
+	}
+	for i, n := range ends {
+		if n < adds/20 {
+			t.Errorf("ends of the kind %d: %d of %d", i, n, adds)
+		}
+	}
+}
+
+// What an upload does not need any more is for others before it ends.
+func TestMemoryIsGivenBack(t *testing.T) {
+	b := &budget{limit: 100 << 20}
+	large, other := &share{budget: b}, &share{budget: b}
+	for range 3 {
+		if err := large.take(99 << 20); err != nil {
+			t.Fatal(err)
+		}
+		if err := other.take(2 << 20); api.CodeOf(err) != api.CodeUnavailable {
+			t.Errorf("beside a large one: %v", err)
+		}
+		large.give(99 << 20)
+		if err := other.take(90 << 20); err != nil {
+			t.Errorf("after a large one: %v", err)
+		}
+		other.give(90 << 20)
+	}
+	if b.used > 4*shareStep {
+		t.Errorf("%d bytes are taken by two that use nothing", b.used)
+	}
+	large.close()
+	other.close()
+	if b.used != 0 {
+		t.Errorf("%d bytes are still taken", b.used)
+	}
+}
+
+// The budget leaves most of a limited memory to the rest of the process.
+func TestDefaultMemory(t *testing.T) {
+	for limit, want := range map[int64]int64{math.MaxInt64: 1 << 30, 8 << 30: 1 << 30, 2 << 30: 512 << 20, 256 << 20: 64 << 20} {
+		if got := defaultMemory(limit); got != want {
+			t.Errorf("of %d: %d, want %d", limit, got, want)
+		}
 	}
 }
