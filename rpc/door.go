@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -16,10 +18,10 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
-	manet "github.com/multiformats/go-multiaddr/net"
 	"golang.org/x/time/rate"
 
 	"holdfast/api"
+	"holdfast/internal/crowd"
 )
 
 // The protocol of those who are no members: one question and one answer, each
@@ -33,31 +35,39 @@ const (
 )
 
 // How much strangers may ask. Whoever knows the swarm's secret can be as many
-// peers as it likes, so they are counted by their addresses, too.
+// peers as it likes, so they are counted by their addresses, too. A question has
+// a place to be read in until it is whole, and only then one to be answered in:
+// who says nothing keeps nobody from asking.
 const (
-	doorAtOnce        = 32
-	doorAtOncePerPeer = 2
-	doorPerSecond     = 40
-	doorBurst         = 80
-	hostPerSecond     = 10
-	hostBurst         = 40
-	hostsKnown        = 1024
+	readAtOnce           = 64
+	readAtOncePerAddress = 8
+	doorAtOnce           = 32
+	doorAtOncePerAddress = 8
+	doorAtOncePerPeer    = 2
+	doorPerSecond        = 40
+	doorBurst            = 80
+	hostPerSecond        = 10
+	hostBurst            = 40
+	hostsKnown           = 1024
 )
 
 // door answers the questions of strangers.
 type door struct {
-	joiner *joinerService
-	all    *rate.Limiter
+	joiner  *joinerService
+	all     *rate.Limiter
+	reading *crowd.Crowd[network.Stream]
 
-	mu    sync.Mutex
-	asked int
-	peers map[peer.ID]int
-	hosts map[string]*rate.Limiter
+	mu        sync.Mutex
+	asked     int
+	peers     map[peer.ID]int
+	addresses map[netip.Prefix]int
+	hosts     map[netip.Prefix]*rate.Limiter
 }
 
 func newDoor(services Services) *door {
 	return &door{joiner: &joinerService{joiner: services.Joiner}, all: rate.NewLimiter(doorPerSecond, doorBurst),
-		peers: map[peer.ID]int{}, hosts: map[string]*rate.Limiter{}}
+		reading: crowd.New[network.Stream](readAtOnce, readAtOncePerAddress, nil),
+		peers:   map[peer.ID]int{}, addresses: map[netip.Prefix]int{}, hosts: map[netip.Prefix]*rate.Limiter{}}
 }
 
 // open takes questions from now on.
@@ -68,13 +78,7 @@ func (d *door) open(h host.Host) {
 			_ = s.Reset()
 			return
 		}
-		caller := s.Conn().RemotePeer()
-		if err := d.enter(caller, s.Conn()); err != nil {
-			_ = writeMessage(s, answer{Error: err}, maxAnswer)
-			return
-		}
-		defer d.leave(caller)
-		reply := d.answer(s, caller)
+		reply := d.hear(s)
 		_ = s.SetDeadline(time.Now().Add(doorTime))
 		if err := writeMessage(s, reply, maxAnswer); err != nil {
 			_ = s.Reset()
@@ -82,45 +86,88 @@ func (d *door) open(h host.Host) {
 	})
 }
 
-// enter counts a question, or refuses it.
-func (d *door) enter(caller peer.ID, conn network.Conn) *api.Error {
-	at := conn.RemoteMultiaddr().String()
-	if ip, err := manet.ToIP(conn.RemoteMultiaddr()); err == nil {
-		at = ip.String()
+// hear reads a question, and answers it when there is a place for it.
+func (d *door) hear(s network.Stream) answer {
+	caller, at := s.Conn().RemotePeer(), crowd.AddressOf(s.Conn().RemoteMultiaddr())
+	if !d.mayAsk(at) {
+		return answer{Error: errTooMany()}
 	}
+	if out, crowded := d.reading.Add(s, at); crowded {
+		_ = out.Reset()
+	}
+	var q question
+	err := readMessage(s, &q, maxQuestion)
+	d.reading.Remove(s)
+	if err != nil {
+		return answer{Error: api.Errorf(api.CodeInvalid, "the question was not understood: %w", err)}
+	}
+	if !d.enter(caller, at) {
+		return answer{Error: errTooMany()}
+	}
+	defer d.leave(caller, at)
+	return d.answer(q, caller)
+}
+
+func errTooMany() *api.Error {
+	return api.Errorf(api.CodeRateLimited, "this peer is asked by too many who are no members of its cluster; try again in a moment")
+}
+
+// mayAsk counts a question against the rates. An address that has not asked for
+// a while is heard in any case.
+func (d *door) mayAsk(at netip.Prefix) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	of := d.hosts[at]
 	if of == nil {
-		if len(d.hosts) >= hostsKnown {
-			clear(d.hosts)
-		}
+		d.forgetHosts()
 		of = rate.NewLimiter(hostPerSecond, hostBurst)
 		d.hosts[at] = of
 	}
-	if d.asked >= doorAtOnce || d.peers[caller] >= doorAtOncePerPeer || !of.Allow() || !d.all.Allow() {
-		return api.Errorf(api.CodeRateLimited, "this peer is asked by too many who are no members of its cluster; try again in a moment")
-	}
-	d.asked++
-	d.peers[caller]++
-	return nil
+	rested := of.Tokens() >= hostBurst
+	return of.Allow() && (d.all.Allow() || rested)
 }
 
-func (d *door) leave(caller peer.ID) {
+// forgetHosts makes room for one more address, with those that have rested first.
+func (d *door) forgetHosts() {
+	if len(d.hosts) < hostsKnown {
+		return
+	}
+	maps.DeleteFunc(d.hosts, func(_ netip.Prefix, of *rate.Limiter) bool { return of.Tokens() >= hostBurst })
+	for at := range d.hosts {
+		if len(d.hosts) < hostsKnown {
+			return
+		}
+		delete(d.hosts, at)
+	}
+}
+
+// enter gives a question a place to be answered in, if there is one.
+func (d *door) enter(caller peer.ID, at netip.Prefix) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.asked >= doorAtOnce || d.addresses[at] >= doorAtOncePerAddress || d.peers[caller] >= doorAtOncePerPeer {
+		return false
+	}
+	d.asked++
+	d.addresses[at]++
+	d.peers[caller]++
+	return true
+}
+
+func (d *door) leave(caller peer.ID, at netip.Prefix) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked--
+	if d.addresses[at]--; d.addresses[at] == 0 {
+		delete(d.addresses, at)
+	}
 	if d.peers[caller]--; d.peers[caller] == 0 {
 		delete(d.peers, caller)
 	}
 }
 
-// answer reads a question and says what there is to say.
-func (d *door) answer(s network.Stream, caller peer.ID) answer {
-	var q question
-	if err := readMessage(s, &q, maxQuestion); err != nil {
-		return answer{Error: api.Errorf(api.CodeInvalid, "the question was not understood: %w", err)}
-	}
+// answer says what there is to say.
+func (d *door) answer(q question, caller peer.ID) answer {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
 	ctx = context.WithValue(ctx, rpc.ContextKeyRequestSender, caller)

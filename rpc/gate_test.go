@@ -277,3 +277,26 @@ type olderNode struct{ service nodeService }
 func (o *olderNode) RepoGC(ctx context.Context, in Nothing, out *Reply[api.RepoGC]) error {
 	return o.service.RepoGC(ctx, in, out)
 }
+
+// Strangers that open questions and do not ask them keep nobody from asking.
+func TestDoorIsNotHeld(t *testing.T) {
+	caller, callee := newHost(t), newHost(t)
+	caller.Peerstore().AddAddrs(callee.ID(), callee.Addrs(), time.Hour)
+	if _, err := Serve(callee, answerAll(), func(peer.ID) Role { return Stranger }); err != nil {
+		t.Fatal(err)
+	}
+	for range doorAtOnce { // of one address, and so no more than its share is kept
+		stranger := newHost(t)
+		stranger.Peerstore().AddAddrs(callee.ID(), callee.Addrs(), time.Hour)
+		s, err := stranger.NewStream(t.Context(), callee.ID(), api.JoinProtocol)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Write([]byte{0, 0}); err != nil { // it has begun, so that it is heard
+			t.Fatal(err)
+		}
+	}
+	if _, err := NewClient(NewTransport(caller)).Standing(t.Context(), callee.ID()); err != nil {
+		t.Error(err)
+	}
+}

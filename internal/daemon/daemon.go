@@ -75,8 +75,8 @@ type parts struct {
 	adder       *adder.Adder
 	keeper      *backup.Keeper // nil: no backups by the clock
 	trust       *trust
-	guests      guests
-	disks       *disks // nil in simulation
+	guests      *guests // nil in simulation
+	disks       *disks  // nil in simulation
 	rest        *front.Front
 	proxy       *front.Front
 	pinsvc      *front.Front
@@ -223,7 +223,8 @@ func (d *Daemon) lock(ctx context.Context) (unlock func() error, err error) {
 func (d *Daemon) startParts(ctx context.Context, s *stages) error {
 	d.enter("the cluster swarm opens")
 	if !d.opts.Seams.simulated() {
-		h, err := newHost(d.opts.Identity, d.opts.Cluster, d.opts.Config.ClusterListen, d.opts.Config.ClusterAnnounce, d.descriptors.cluster, d.opts.Version.Version, &d.guests)
+		d.guests = newGuests()
+		h, err := newHost(d.opts.Identity, d.opts.Cluster, d.opts.Config.ClusterListen, d.opts.Config.ClusterAnnounce, d.descriptors.cluster, d.opts.Version.Version, d.guests)
 		if err != nil {
 			return err
 		}
@@ -238,7 +239,7 @@ func (d *Daemon) startParts(ctx context.Context, s *stages) error {
 	}
 	s.atStop("pinset", d.state.Close)
 	s.start("pinset survey", d.state.Survey)
-	d.trust = newTrust(d.ID(), d.state, d.opts.Cluster.Seeds)
+	d.trust = newTrust(d.ID(), d.state, d.opts.Cluster.Seeds, d.addressOf)
 	if d.node, err = d.seams.Node(d.wanted); err != nil {
 		return err
 	}
@@ -248,8 +249,9 @@ func (d *Daemon) startParts(ctx context.Context, s *stages) error {
 		return err
 	}
 	d.trust.follow(d.memberIDs)
-	isMember := d.trust.isMember
-	d.guests.isMember.Store(&isMember)
+	if d.guests != nil {
+		d.guests.trust.Store(d.trust)
+	}
 	d.enter("the tracker's store opens")
 	if err := d.openTracker(s); err != nil {
 		return err

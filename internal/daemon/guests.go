@@ -1,11 +1,10 @@
 package daemon
 
 import (
+	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/control"
-	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -13,46 +12,45 @@ import (
 	"github.com/multiformats/go-multiaddr"
 
 	"holdfast/api"
+	"holdfast/internal/crowd"
 )
 
 // Who knows the swarm's secret can connect, and as many peers at once as it
-// likes to be: so few of them as wait at the door at a time, and not for long.
+// likes to be: so few of them as are guests at a time, of one address above all.
 const (
-	maxGuests = 64
-	guestTime = 5 * time.Minute
+	maxGuests           = 64
+	maxGuestsPerAddress = 16
 )
 
 // guests bounds the connections of peers that are no members.
 type guests struct {
-	isMember atomic.Pointer[func(peer.ID) bool] // nil: nobody is known yet
-	network  atomic.Pointer[host.Host]
+	trust atomic.Pointer[trust] // nil: nobody is known yet
+	here  *crowd.Crowd[network.Conn]
 }
 
-func (g *guests) member(id peer.ID) bool {
-	isMember := g.isMember.Load()
-	return isMember == nil || (*isMember)(id)
+func newGuests() *guests {
+	return &guests{here: crowd.New(maxGuests, maxGuestsPerAddress, asks)}
 }
 
-// InterceptUpgraded lets members in, and some others.
+// asks says whether a guest is about what guests come for.
+func asks(c network.Conn) bool {
+	return slices.ContainsFunc(c.GetStreams(), func(s network.Stream) bool { return s.Protocol() == protocol.ID(api.JoinProtocol) })
+}
+
+// InterceptUpgraded lets everybody in. For a guest another one may have to go.
 func (g *guests) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason) {
-	h := g.network.Load()
-	if c.Stat().Direction == network.DirOutbound || h == nil || g.member(c.RemotePeer()) {
+	t := g.trust.Load()
+	if c.Stat().Direction == network.DirOutbound || t == nil {
 		return true, 0
 	}
-	waiting := 0
-	for _, id := range (*h).Network().Peers() {
-		if !g.member(id) {
-			waiting++
-		}
+	at := crowd.AddressOf(c.RemoteMultiaddr())
+	if t.isMemberAt(c.RemotePeer(), at) {
+		return true, 0
 	}
-	if waiting >= maxGuests {
-		return false, 0
+	g.here.RemoveFunc(func(c network.Conn) bool { return c.IsClosed() || t.knows(c.RemotePeer()) })
+	if out, crowded := g.here.Add(c, at); crowded {
+		_ = out.Close() // it may be closed already
 	}
-	time.AfterFunc(guestTime, func() {
-		if !g.member(c.RemotePeer()) {
-			_ = c.Close() // it may be closed already
-		}
-	})
 	return true, 0
 }
 
@@ -64,8 +62,11 @@ func (g *guests) InterceptSecured(network.Direction, peer.ID, network.ConnMultia
 	return true
 }
 
-// narrowDoor gives those who want to join fewer streams than members have.
+// narrowDoor gives those who want to join fewer streams than members have. In
+// all there are as many as the guests can open together: the door itself sees
+// to it that few of them are read at a time.
 func narrowDoor(limits *rcmgr.ScalingLimitConfig) {
-	limits.AddProtocolLimit(protocol.ID(api.JoinProtocol), rcmgr.BaseLimit{Streams: 128, StreamsInbound: 64, StreamsOutbound: 64, Memory: 16 << 20}, rcmgr.BaseLimitIncrease{})
-	limits.AddProtocolPeerLimit(protocol.ID(api.JoinProtocol), rcmgr.BaseLimit{Streams: 8, StreamsInbound: 4, StreamsOutbound: 4, Memory: 1 << 20}, rcmgr.BaseLimitIncrease{})
+	const perPeer, inbound = 4, 2 * maxGuests * 4
+	limits.AddProtocolLimit(protocol.ID(api.JoinProtocol), rcmgr.BaseLimit{Streams: inbound + 64, StreamsInbound: inbound, StreamsOutbound: 64, Memory: 16 << 20}, rcmgr.BaseLimitIncrease{})
+	limits.AddProtocolPeerLimit(protocol.ID(api.JoinProtocol), rcmgr.BaseLimit{Streams: 2 * perPeer, StreamsInbound: perPeer, StreamsOutbound: perPeer, Memory: 1 << 20}, rcmgr.BaseLimitIncrease{})
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -14,6 +15,7 @@ import (
 	"github.com/multiformats/go-multiaddr"
 
 	"holdfast/api"
+	"holdfast/internal/crowd"
 )
 
 // newHost opens the cluster swarm: private by its pre-shared key, which rules
@@ -59,9 +61,6 @@ func newHost(identity Identity, info ClusterInfo, listen, announce []string, con
 	if err != nil {
 		return nil, fmt.Errorf("cluster swarm: %w", err)
 	}
-	if guests != nil {
-		guests.network.Store(&h)
-	}
 	return h, nil
 }
 
@@ -89,6 +88,16 @@ func swarmLimits(connections int) ([]libp2p.Option, error) {
 		return nil, err
 	}
 	return []libp2p.Option{libp2p.ConnectionManager(trim), libp2p.ResourceManager(resources)}, nil
+}
+
+// addressOf is from where a connected peer speaks. In simulation there are no addresses.
+func (d *Daemon) addressOf(id peer.ID) netip.Prefix {
+	if d.host != nil {
+		for _, c := range d.host.Network().ConnsToPeer(id) {
+			return crowd.AddressOf(c.RemoteMultiaddr())
+		}
+	}
+	return netip.Prefix{}
 }
 
 // withoutPeer returns a member's addresses without their /p2p end.

@@ -62,9 +62,7 @@ func askToJoin(ctx context.Context, h host.Host, token JoinToken, request api.Jo
 			return api.JoinReply{}, fmt.Errorf("the join token is damaged: %w", err)
 		}
 		h.Peerstore().AddAddrs(member.ID, withoutPeer(member), peerstore.TempAddrTTL)
-		bounded, cancel := context.WithTimeout(ctx, 20*time.Second)
-		reply, err := client.AskToJoin(bounded, member.ID, request)
-		cancel()
+		reply, err := askMember(ctx, client, member.ID, request)
 		if err == nil {
 			return reply, nil
 		}
@@ -78,4 +76,16 @@ func askToJoin(ctx context.Context, h host.Host, token JoinToken, request api.Jo
 		return api.JoinReply{}, fmt.Errorf("not admitted, no member of the cluster could be talked to; are they running, does their cluster.listen address reach this machine, and is the token of this cluster (with another secret they hang up)? %w", err)
 	}
 	return api.JoinReply{}, fmt.Errorf("not admitted: %w", err)
+}
+
+// askMember asks one member, and again while too many others ask it.
+func askMember(ctx context.Context, client *rpc.Client, member peer.ID, request api.JoinRequest) (api.JoinReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	for {
+		reply, err := client.AskToJoin(ctx, member, request)
+		if api.CodeOf(err) != api.CodeRateLimited || !sleep(ctx, enterFirstPause) {
+			return reply, err
+		}
+	}
 }

@@ -3,6 +3,8 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -37,18 +39,31 @@ type trust struct {
 	self    peer.ID
 	members knownMembers
 	seeds   []api.Member
-	ask     chan peer.ID
 	agreed  atomic.Pointer[func() []peer.ID] // members by the raft log; nil: not open yet
+	where   func(peer.ID) netip.Prefix       // a connected peer is
+	ask     chan peer.ID
 
 	mu      sync.Mutex
 	vouched map[peer.ID]time.Time
+	asking  map[peer.ID]netip.Prefix
+	refused map[peer.ID]time.Time
 }
 
-// vouchTime is how long the word of a member counts.
-const vouchTime = time.Minute
+const (
+	// vouchTime is how long it counts that a member knows somebody, and refusedTime
+	// that none does: not long, for those who were asked may have been behind.
+	vouchTime   = time.Minute
+	refusedTime = 5 * time.Second
+	maxRefused  = 1024
+	// Strangers can be many: so many are asked about at a time, and so many of one
+	// address.
+	asksAtOnce           = 32
+	asksAtOncePerAddress = 2
+)
 
-func newTrust(self peer.ID, members knownMembers, seeds []api.Member) *trust {
-	return &trust{self: self, members: members, seeds: seeds, ask: make(chan peer.ID, 1), vouched: map[peer.ID]time.Time{}}
+func newTrust(self peer.ID, members knownMembers, seeds []api.Member, where func(peer.ID) netip.Prefix) *trust {
+	return &trust{self: self, members: members, seeds: seeds, where: where, ask: make(chan peer.ID, asksAtOnce),
+		vouched: map[peer.ID]time.Time{}, asking: map[peer.ID]netip.Prefix{}, refused: map[peer.ID]time.Time{}}
 }
 
 // follow makes the members of the raft log trusted, too.
@@ -57,17 +72,42 @@ func (t *trust) follow(members func() []peer.ID) { t.agreed.Store(&members) }
 // isMember says who may speak at all (INV-MEMBERS). It never blocks: about a stranger the members are asked in the
 // background, and its next attempt finds the answer.
 func (t *trust) isMember(id peer.ID) bool {
+	return t.knows(id) || t.wonder(id, t.where(id))
+}
+
+// isMemberAt is isMember for one who is about to be connected.
+func (t *trust) isMemberAt(id peer.ID, at netip.Prefix) bool {
+	return t.knows(id) || t.wonder(id, at)
+}
+
+// knows is isMember without a question.
+func (t *trust) knows(id peer.ID) bool {
 	if t.listed(id) {
 		return true
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if until, ok := t.vouched[id]; ok && time.Now().Before(until) {
-		return true
+	until, ok := t.vouched[id]
+	return ok && time.Now().Before(until)
+}
+
+// wonder has the members asked about a stranger, unless they just were or too
+// many of its address are asked about. It returns what is known so far: nothing.
+func (t *trust) wonder(id peer.ID, at netip.Prefix) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, asking := t.asking[id]; asking || time.Now().Before(t.refused[id]) || len(t.asking) >= asksAtOnce {
+		return false
 	}
-	select {
-	case t.ask <- id:
-	default:
+	ofAddress := 0
+	for _, other := range t.asking {
+		if at.IsValid() && other == at {
+			ofAddress++
+		}
+	}
+	if ofAddress < asksAtOncePerAddress {
+		t.asking[id] = at
+		t.ask <- id // there is room for as many as may be asked about
 	}
 	return false
 }
@@ -102,45 +142,71 @@ func (t *trust) known() ([]api.Member, error) {
 
 // vouch asks members about strangers until ctx ends.
 func (t *trust) vouch(ctx context.Context, members voucher) error {
+	var questions sync.WaitGroup
+	defer questions.Wait()
 	for {
 		select {
 		case id := <-t.ask:
-			if t.askAbout(ctx, members, id) {
-				t.mu.Lock()
-				t.vouched[id] = time.Now().Add(vouchTime)
-				t.mu.Unlock()
-			}
+			questions.Go(func() { t.askAbout(ctx, members, id) })
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-func (t *trust) askAbout(ctx context.Context, members voucher, id peer.ID) bool {
+// askAbout asks all members about a stranger. The first that knows it is
+// enough; that it is none is remembered when one has said so, for a moment.
+func (t *trust) askAbout(ctx context.Context, members voucher, id peer.ID) {
 	known, err := t.known()
 	if err != nil {
-		return false
+		known = nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	answers := make(chan bool, len(known))
+	type answer struct{ member, said bool }
+	answers, asked := make(chan answer, len(known)), 0
 	for _, m := range known {
+		if m.ID == id || m.ID == t.self {
+			continue
+		}
+		asked++
 		go func() {
-			yes, err := m.ID != id && m.ID != t.self, error(nil)
-			if yes {
-				yes, err = members.IsMember(ctx, m.ID, id)
-			}
-			answers <- yes && err == nil
+			yes, err := members.IsMember(ctx, m.ID, id)
+			answers <- answer{yes && err == nil, err == nil}
 		}()
 	}
-	found := false
-	for range known {
-		if <-answers && !found {
+	found, denied := false, false
+	for range asked {
+		a := <-answers
+		denied = denied || a.said && !a.member
+		if a.member && !found {
 			found = true
+			t.settle(id, true, false)
 			cancel()
 		}
 	}
-	return found
+	if !found {
+		t.settle(id, false, denied)
+	}
+}
+
+// settle ends a question.
+func (t *trust) settle(id peer.ID, member, denied bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.asking, id)
+	now := time.Now()
+	past := func(_ peer.ID, until time.Time) bool { return !now.Before(until) }
+	switch {
+	case member:
+		maps.DeleteFunc(t.vouched, past)
+		t.vouched[id] = now.Add(vouchTime)
+	case denied:
+		maps.DeleteFunc(t.refused, past)
+		if len(t.refused) < maxRefused {
+			t.refused[id] = now.Add(refusedTime)
+		}
+	}
 }
 
 // keepAddresses keeps the host's address book equal to the members' records

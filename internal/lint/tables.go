@@ -14,7 +14,7 @@ type layer struct {
 
 // everything below the wiring.
 var everything = []string{"internal/kuborpc", "api", "state", "allocator", "consensus", "pintracker", "monitor", "adder", "node", "cluster",
-	"restapi", "ipfsproxy", "web", "rpc", "client", "config", "internal/telemetry", "internal/faultfs", "internal/fencefs", "internal/presence", "internal/backup", "internal/drain", "internal/front", "internal/spool", "internal/version"}
+	"restapi", "ipfsproxy", "web", "rpc", "client", "config", "internal/telemetry", "internal/faultfs", "internal/fencefs", "internal/presence", "internal/backup", "internal/crowd", "internal/drain", "internal/front", "internal/spool", "internal/version"}
 
 var layers = []layer{
 	{pkg: "api", why: "nouns are at the bottom"},
@@ -29,7 +29,7 @@ var layers = []layer{
 	{pkg: "restapi", may: []string{"api", "internal/drain", "internal/spool"}, why: "edges call interfaces of their own"},
 	{pkg: "ipfsproxy", may: []string{"api", "internal/drain", "internal/kuborpc", "internal/spool"}, why: "edges call interfaces of their own"},
 	{pkg: "web", may: []string{"api"}, why: "edges call interfaces of their own"},
-	{pkg: "rpc", may: []string{"api", "internal/msgpack"}, why: "edges call interfaces of their own"},
+	{pkg: "rpc", may: []string{"api", "internal/crowd", "internal/msgpack"}, why: "edges call interfaces of their own"},
 	{pkg: "client", may: []string{"api"}, why: "edges call interfaces of their own"},
 	{pkg: "config", may: []string{"api", "consensus", "pintracker", "monitor", "adder", "node", "cluster", "restapi", "ipfsproxy", "rpc"}, why: "config fills the packages' Configs"},
 	{pkg: "internal/version", why: "it is imported from everywhere"},
@@ -42,6 +42,7 @@ var layers = []layer{
 	{pkg: "internal/backup", may: []string{"api"}, why: "files of pins know no cluster"},
 	{pkg: "internal/front", may: []string{"api", "internal/drain"}, why: "it stands before the edges and knows none of them"},
 	{pkg: "internal/spool", may: []string{"api"}, why: "it keeps bytes"},
+	{pkg: "internal/crowd", why: "it counts and knows no protocols"},
 	{pkg: "internal/drain", why: "it speaks HTTP alone"},
 	{pkg: "internal/faultfs", why: "it is a file system"},
 	{pkg: "internal/telemetry", may: []string{"api"}, why: "events speak api"},

@@ -1,0 +1,2 @@
+// Package crowd bounds what strangers hold, in all and of each address.
+package crowd
