@@ -267,7 +267,7 @@ func (d *Daemon) startParts(ctx context.Context, s *stages) error {
 		} else if len(hints) > 0 {
 			s.start("told addresses", func(ctx context.Context) error { return d.followHints(ctx, hints) })
 		}
-		s.start("address book", func(ctx context.Context) error { return d.trust.keepAddresses(ctx, d.host, d.remote) })
+		s.start("address book", newAddressBook(d.trust, d.host, d.remote).Run)
 	}
 	s.start("vouching", func(ctx context.Context) error { return d.trust.vouch(ctx, d.remote) })
 	s.start("monitor", d.monitor.Run)

@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/multiformats/go-multiaddr"
+	"golang.org/x/sync/errgroup"
 
 	"holdfast/api"
 )
@@ -41,11 +42,11 @@ func parseHints(texts []string) ([]multiaddr.Multiaddr, error) {
 func (d *Daemon) followHints(ctx context.Context, hints []multiaddr.Multiaddr) error {
 	for pause := hintFirstPause; ; pause = min(2*pause, hintLastPause) {
 		if d.missesMembers() {
-			for _, at := range hints {
+			sideBySide(hints, func(at multiaddr.Multiaddr) {
 				if err := d.followHint(ctx, at); err != nil && ctx.Err() == nil {
 					d.logger.Debug("no member met at an address that this peer was told", "at", at, "err", err)
 				}
-			}
+			})
 		} else {
 			pause = hintFirstPause
 		}
@@ -53,6 +54,17 @@ func (d *Daemon) followHints(ctx context.Context, hints []multiaddr.Multiaddr) e
 			return nil
 		}
 	}
+}
+
+// sideBySide does something with each of a list, with a few at a time, so that
+// where nobody answers does not hold up the rest.
+func sideBySide[T any](all []T, do func(T)) {
+	var work errgroup.Group
+	work.SetLimit(dialsAtOnce)
+	for _, one := range all {
+		work.Go(func() error { do(one); return nil })
+	}
+	_ = work.Wait() // no error is returned
 }
 
 func (d *Daemon) missesMembers() bool {

@@ -10,10 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/peerstore"
 
 	"holdfast/api"
 )
@@ -208,53 +205,3 @@ func (t *trust) settle(id peer.ID, member, denied bool) {
 		}
 	}
 }
-
-// keepAddresses keeps the host's address book equal to the members' records
-// until ctx ends, so that raft and rpc can dial by peer ID, and keeps this peer
-// connected to the members: one whose address changed while it was away is
-// found by dialling the others, who may not be able to dial it. Of one that is
-// not found, another member is asked in each round: the records are of no use
-// when both have moved, and only a leader can store new ones.
-func (t *trust) keepAddresses(ctx context.Context, h host.Host, members locator) error {
-	protected := map[peer.ID]bool{}
-	for round := 0; ; round++ {
-		known, err := t.known()
-		if err != nil {
-			return err
-		}
-		for id := range protected {
-			if !slices.ContainsFunc(known, func(m api.Member) bool { return m.ID == id }) {
-				h.ConnManager().Unprotect(id, memberTag)
-				delete(protected, id)
-			}
-		}
-		for _, m := range known {
-			if m.ID == h.ID() {
-				continue
-			}
-			// Connections of strangers are closed before those of members.
-			h.ConnManager().Protect(m.ID, memberTag)
-			protected[m.ID] = true
-			h.Peerstore().AddAddrs(m.ID, withoutPeer(m), peerstore.PermanentAddrTTL)
-			if h.Network().Connectedness(m.ID) != network.Connected {
-				dial, cancel := context.WithTimeout(ctx, dialTimeout)
-				err := h.Connect(dial, peer.AddrInfo{ID: m.ID})
-				cancel()
-				if err != nil { // down, or elsewhere; tried again in the next round
-					findThrough(ctx, h, members, known, m.ID, round)
-				}
-			}
-		}
-		select {
-		case <-time.After(addressInterval):
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-const (
-	memberTag       = "member"
-	addressInterval = 2 * time.Second
-	dialTimeout     = 3 * time.Second
-)
