@@ -25,12 +25,16 @@ type root struct {
 	// whole says that all below it is here, because it is pinned: what is
 	// missing hides what it links to, and nothing can be collected then.
 	whole bool
+	// wanted says that it is kept because the cluster asks for it, whether or not
+	// it can ever be pinned.
+	wanted bool
 }
 
 // mark finds all that must be kept: what can be reached from the roots. The
 // links of blocks that are damaged, or that a whole root misses, are not known,
-// which is an error. A block that is no good by its codec links to nothing.
-// (INV-PINNED)
+// which is an error. So are those of a block whose codec nobody here decodes,
+// unless it is only wanted: such a pin has failed, and nothing below was fetched
+// for it. A block that is no good by its codec links to nothing. (INV-PINNED)
 type mark struct {
 	read func(context.Context, cid.Cid) (blocks.Block, error)
 
@@ -86,13 +90,10 @@ func (m *mark) add(r root) bool {
 // push keeps a CID and schedules it, unless that was done before. The lock is held.
 func (m *mark) push(r root) {
 	m.kept.VisitBlock(r.cid)
-	if mayLink(r.cid) && m.seen.Visit(r.cid) {
+	if r.cid.Type() != cid.Raw && m.seen.Visit(r.cid) {
 		m.stack = append(m.stack, r)
 	}
 }
-
-// mayLink says whether a block may have links that can be known.
-func mayLink(c cid.Cid) bool { return c.Type() != cid.Raw && dag.CheckCodec(c) == nil }
 
 func (m *mark) fail(err error) {
 	m.mu.Lock()
@@ -115,7 +116,7 @@ func (m *mark) work(ctx context.Context) {
 		}
 		m.mu.Lock()
 		for _, c := range links {
-			m.push(root{c, r.whole})
+			m.push(root{c, r.whole, r.wanted})
 		}
 		m.busy--
 		m.change.Broadcast()
@@ -139,6 +140,12 @@ func (m *mark) next() (root, bool) {
 }
 
 func (m *mark) linksOf(ctx context.Context, r root) ([]cid.Cid, error) {
+	if err := dag.CheckCodec(r.cid); err != nil {
+		if r.wanted {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("what is kept on this node leads to a block that it cannot follow; unpin that in the node itself (ipfs pin ls shows its pins): %w", err)
+	}
 	b, ok := dag.Identity(r.cid)
 	if !ok {
 		var err error
@@ -171,36 +178,38 @@ func (e *holeError) Error() string {
 // Unwrap gives it a code.
 func (e *holeError) Unwrap() error { return api.ErrUnavailable }
 
-// markAll marks what pins of Kubo's, and then what else must be kept.
+// markAll marks what must be kept, the strictest first, as a CID is looked at
+// once: what is pinned, then MFS, then what the cluster wants.
 func (n *Node) markAll(ctx context.Context, o *opened) (*mark, error) {
 	m := newMark(o.read)
-	err := m.run(ctx, func(add func(root) bool) error {
-		for _, pins := range []struct {
-			list      func(context.Context, bool) <-chan pinner.StreamedPin
-			recursive bool
-		}{{o.core.Pinning.RecursiveKeys, true}, {o.core.Pinning.DirectKeys, false}, {o.core.Pinning.InternalPins, true}} {
-			if err := addPins(ctx, pins.list, pins.recursive, add); err != nil {
-				return fmt.Errorf("list pins: %w", err)
+	for _, roots := range []struct {
+		what string
+		of   func(context.Context, *opened, func(root) bool) error
+	}{{"list pins", pinnedRoots}, {"list pins", lentRoots}, {"read MFS root", fileRoots}, {"list what is wanted", n.wantedRoots}} {
+		err := m.run(ctx, func(add func(root) bool) error {
+			if err := roots.of(ctx, o, add); err != nil {
+				return fmt.Errorf("%s: %w", roots.what, err)
 			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
-	roots, err := n.unpinnedRoots(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	err = m.run(ctx, func(add func(root) bool) error {
-		for _, r := range roots {
-			if !add(r) {
-				return nil
-			}
+	return m, nil
+}
+
+// pinnedRoots are Kubo's pins.
+func pinnedRoots(ctx context.Context, o *opened, add func(root) bool) error {
+	for _, pins := range []struct {
+		list      func(context.Context, bool) <-chan pinner.StreamedPin
+		recursive bool
+	}{{o.core.Pinning.RecursiveKeys, true}, {o.core.Pinning.DirectKeys, false}, {o.core.Pinning.InternalPins, true}} {
+		if err := addPins(ctx, pins.list, pins.recursive, add); err != nil {
+			return err
 		}
-		return nil
-	})
-	return m, err
+	}
+	return nil
 }
 
 func addPins(ctx context.Context, list func(context.Context, bool) <-chan pinner.StreamedPin, recursive bool, add func(root) bool) error {
@@ -214,7 +223,7 @@ func addPins(ctx context.Context, list func(context.Context, bool) <-chan pinner
 		if !recursive {
 			c = cid.NewCidV1(cid.Raw, c.Hash())
 		}
-		if !add(root{c, true}) {
+		if !add(root{cid: c, whole: true}) {
 			return nil
 		}
 	}

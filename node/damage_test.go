@@ -371,13 +371,15 @@ func TestMarkStopsAtErrors(t *testing.T) {
 		fails bool
 		keeps []cid.Cid
 	}{
-		{"whole", root{top.Cid(), true}, nil, false, []cid.Cid{top.Cid(), leaf.Cid()}},
-		{"a pin's block is missing", root{top.Cid(), true}, ds.ErrNotFound, true, nil},
-		{"a block that is still to be fetched is missing", root{top.Cid(), false}, ds.ErrNotFound, false, []cid.Cid{top.Cid()}},
-		{"damaged", root{top.Cid(), false}, &damagedError{cid: top.Cid(), online: true}, true, nil},
-		{"cannot be read", root{top.Cid(), false}, boom, true, nil},
-		{"cannot be decoded", root{undecodable.Cid(), true}, nil, false, []cid.Cid{undecodable.Cid()}},
-		{"codec is not known", root{cid.NewCidV1(0x90, top.Cid().Hash()), true}, nil, false, []cid.Cid{top.Cid()}},
+		{"whole", root{cid: top.Cid(), whole: true}, nil, false, []cid.Cid{top.Cid(), leaf.Cid()}},
+		{"a pin's block is missing", root{cid: top.Cid(), whole: true}, ds.ErrNotFound, true, nil},
+		{"a block that is still to be fetched is missing", root{cid: top.Cid(), whole: false}, ds.ErrNotFound, false, []cid.Cid{top.Cid()}},
+		{"damaged", root{cid: top.Cid(), whole: false}, &damagedError{cid: top.Cid(), online: true}, true, nil},
+		{"cannot be read", root{cid: top.Cid(), whole: false}, boom, true, nil},
+		{"cannot be decoded", root{cid: undecodable.Cid(), whole: true}, nil, false, []cid.Cid{undecodable.Cid()}},
+		{"codec is not known", root{cid: cid.NewCidV1(0x90, top.Cid().Hash())}, nil, true, nil},
+		{"codec is not known, and a pin needs it", root{cid: cid.NewCidV1(0x90, top.Cid().Hash()), whole: true}, nil, true, nil},
+		{"codec is not known, and only the cluster wants it", root{cid: cid.NewCidV1(0x90, top.Cid().Hash()), wanted: true}, nil, false, []cid.Cid{top.Cid()}},
 	} {
 		m := newMark(func(_ context.Context, c cid.Cid) (blocks.Block, error) {
 			if c == undecodable.Cid() {

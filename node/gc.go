@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -60,53 +61,60 @@ func (o *opened) compact(ctx context.Context) error {
 	return nil
 }
 
-// unpinnedRoots are what must be kept though no Kubo pin does: MFS, what is
-// being fetched, what the peer is asked to keep, and pins of ours that rest on
-// one of the user's.
-func (n *Node) unpinnedRoots(ctx context.Context, o *opened) ([]root, error) {
-	files, err := corerepo.BestEffortRoots(o.core)
-	if err != nil {
-		return nil, fmt.Errorf("read MFS root: %w", err)
-	}
-	var roots []root
-	for _, c := range append(files, n.protected(time.Now())...) {
-		roots = append(roots, root{cid: c})
-	}
-	if o.marker.Defined() {
-		roots = append(roots, root{cid: o.marker})
-	}
+// lentRoots are pins of ours that rest on one of the user's, which may be gone.
+func lentRoots(ctx context.Context, o *opened, add func(root) bool) error {
 	lent, err := o.core.Repo.Datastore().Query(ctx, query.Query{Prefix: lentPrefix.String()})
 	if err != nil {
-		return nil, fmt.Errorf("list pins: %w", err)
+		return err
 	}
 	defer lent.Close()
 	for r := range lent.Next() {
 		if r.Error != nil {
-			return nil, fmt.Errorf("list pins: %w", r.Error)
+			return r.Error
 		}
 		c, err := cidOfKey(r.Key)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		roots = append(roots, root{keepRoot(c, len(r.Value) > 0 && r.Value[0] == recordRecursive), true})
+		if !add(root{cid: keepRoot(c, len(r.Value) > 0 && r.Value[0] == recordRecursive), whole: true}) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// fileRoots are MFS, and the block that bears the repository's name.
+func fileRoots(_ context.Context, o *opened, add func(root) bool) error {
+	files, err := corerepo.BestEffortRoots(o.core)
+	if err != nil {
+		return err
+	}
+	for _, c := range files {
+		add(root{cid: c})
+	}
+	if o.marker.Defined() {
+		add(root{cid: o.marker})
+	}
+	return nil
+}
+
+// wantedRoots are what is being fetched, and what the peer is asked to keep.
+func (n *Node) wantedRoots(ctx context.Context, o *opened, add func(root) bool) error {
+	for _, c := range n.protected(time.Now()) {
+		add(root{cid: c, wanted: true})
 	}
 	if n.config.Wanted == nil {
-		return roots, nil
+		return nil
 	}
-	err = n.config.Wanted(func(p api.Pin) bool {
-		var pinned bool
-		if pinned, err = o.core.Repo.Datastore().Has(ctx, ownKey(p.Cid.Cid)); err != nil {
+	var failed error
+	err := n.config.Wanted(func(p api.Pin) bool {
+		pinned, err := o.core.Repo.Datastore().Has(ctx, ownKey(p.Cid.Cid))
+		if failed = err; err != nil {
 			return false
 		}
-		if !pinned {
-			roots = append(roots, root{cid: keepRoot(p.Cid.Cid, p.Mode != api.ModeDirect)})
-		}
-		return ctx.Err() == nil
+		return (pinned || add(root{cid: keepRoot(p.Cid.Cid, p.Mode != api.ModeDirect), wanted: true})) && ctx.Err() == nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("list what is wanted: %w", err)
-	}
-	return roots, ctx.Err()
+	return errors.Join(err, failed, ctx.Err())
 }
 
 func cidOfKey(text string) (cid.Cid, error) {

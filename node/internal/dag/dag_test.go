@@ -77,6 +77,7 @@ func FuzzLinks(f *testing.F) {
 		f.Add(codec, []byte(`{"/":"bafkqaaa"}`))
 		f.Add(codec, []byte{0x12, 4, 0x0a, 2, 1, 2})
 	}
+	seedCodecs(f)
 	f.Fuzz(func(t *testing.T, codec uint64, data []byte) {
 		b := block(t, codec&0xffffff, data)
 		w, err := NewWalk(b.Cid(), true)

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"slices"
 
+	_ "github.com/ceramicnetwork/go-dag-jose/dagjose" // registers the codec, as Kubo's plugin does
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
+	_ "github.com/ipfs/go-ipld-git" // likewise: git-raw
 	dagpb "github.com/ipld/go-codec-dagpb"
 	"github.com/ipld/go-ipld-prime/codec"
 	_ "github.com/ipld/go-ipld-prime/codec/cbor" // registers the codec
