@@ -3,6 +3,7 @@ package consensus
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 )
 
 func TestBacklog(t *testing.T) {
@@ -51,6 +52,7 @@ func TestLogIsBoundInBytes(t *testing.T) {
 		leader := c.leader(c.peers[:3]...)
 		for range 200 {
 			c.propose(leader, strings.Repeat("x", 2000))
+			synctest.Wait() // a snapshot that is due is made before the next entry
 		}
 		c.wait(leader, leader.log.Stats().CommitIndex)
 		for _, p := range c.peers[:3] {
