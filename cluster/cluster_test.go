@@ -365,6 +365,40 @@ func TestFirstReportDuringDecision(t *testing.T) {
 	}
 }
 
+// Who is about to be known better is waited for, and nobody else.
+func TestFirstSeconds(t *testing.T) {
+	for name, view := range map[string]struct {
+		of    func() api.PeerView
+		waits bool
+	}{
+		"not heard enough":    {func() api.PeerView { return api.PeerView{State: api.PeerSuspect} }, true},
+		"node opens":          {func() api.PeerView { return broken(api.PeerSuspect, time.Second) }, true},
+		"node is broken":      {func() api.PeerView { return broken(api.PeerSuspect, time.Minute) }, false},
+		"told by nobody":      {func() api.PeerView { return api.PeerView{State: api.PeerUnknown} }, true},
+		"down":                {func() api.PeerView { return api.PeerView{State: api.PeerDown, Silent: 9 * time.Second} }, false},
+		"back":                {func() api.PeerView { return api.PeerView{State: api.PeerDown, Silent: time.Second} }, true},
+		"back without a node": {func() api.PeerView { return broken(api.PeerDown, time.Second) }, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 2, nil)
+			w.change(1, func(v *api.PeerView) {
+				id := v.Report.Peer
+				*v = view.of()
+				v.Report.Peer = id
+			})
+			asked := time.Now()
+			_, err := w.cluster.Pin(t.Context(), pinRequest(testCid(1), api.PinOptions{ReplicationFactorMin: 2, ReplicationFactorMax: 2}))
+			if want := view.waits; api.CodeOf(err) != api.CodeNotEnoughPeers || (time.Since(asked) == reportWait) != want || !want && time.Since(asked) != 0 {
+				t.Errorf("%s: %v after %s", name, err, time.Since(asked))
+			}
+		})
+	}
+}
+
+func broken(state api.PeerState, since time.Duration) api.PeerView {
+	return api.PeerView{State: state, Since: time.Now().Add(-since), Report: api.PeerReport{NodeError: "not open"}}
+}
+
 // A pin-update whose answer was lost is asked again, and its source is gone by
 // then: that says nothing about what became of it.
 func TestUpdateOfLostAnswer(t *testing.T) {

@@ -89,9 +89,13 @@ func (f *following) without() (time.Duration, time.Time) {
 	return time.Since(f.lost), f.wall
 }
 
-// watchLeader looks for the leader until ctx ends.
+// watchLeader looks for the leader until ctx ends. While raft reads its log, as
+// it does for long after a crash, nobody is known and nobody is missing.
 func (c *Cluster) watchLeader(ctx context.Context) {
-	every(ctx, leaderLook, func() { c.following.note(c.leaderless() == "", c.wall()) })
+	every(ctx, leaderLook, func() {
+		reading := len(c.membership.Members()) == 0
+		c.following.note(reading || c.leaderless() == "", c.wall())
+	})
 }
 
 // leaderless says why this peer has no leader that listens to it, and what to

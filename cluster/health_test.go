@@ -89,6 +89,42 @@ func TestWithoutLeader(t *testing.T) {
 }
 
 // A leader that is known and does not answer is none.
+// A peer whose log takes long to open leads a moment later, and is not without a
+// leader meanwhile.
+func TestLeaderAfterALongStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, nil)
+		c := w.cluster
+		members := w.members
+		w.members, w.leader = nil, ""
+		ctx, cancel := context.WithCancel(t.Context())
+		defer synctest.Wait()
+		defer cancel()
+		go c.watchLeader(ctx)
+		quiet := func(d time.Duration) {
+			t.Helper()
+			for range d / (100 * time.Millisecond) {
+				time.Sleep(100 * time.Millisecond)
+				if got := c.Alerts(); len(got) != 0 {
+					t.Fatalf("right after its start: %+v", got)
+				}
+			}
+		}
+		quiet(time.Minute) // raft reads its log
+		w.mu.Lock()
+		w.members = members
+		w.mu.Unlock()
+		quiet(2 * time.Second) // the election
+		w.setLeader(testPeer(0))
+		quiet(10 * time.Second)
+		w.setLeader("")
+		time.Sleep(2 * electionTime)
+		if got := c.Alerts(); len(got) != 1 || got[0].Name != api.AlertNoLeader {
+			t.Fatalf("without a leader: %+v", got)
+		}
+	})
+}
+
 func TestLeaderThatDoesNotAnswer(t *testing.T) {
 	w := newWorld(t, 3, nil)
 	w.setLeader(testPeer(1))

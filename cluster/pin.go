@@ -23,6 +23,10 @@ const maxRedecisions = 1000
 // a new leader has not heard of yet.
 const reportWait = 5 * time.Second
 
+// nodeOpens is for how long an IPFS node that does not work may be one that has
+// not opened yet, and is waited for.
+const nodeOpens = 30 * time.Second
+
 // Pin stores a pin and returns it as it was stored. Errors: invalid,
 // not_found (of PinUpdate), not_enough_peers, no_leader, unknown_outcome.
 func (c *Cluster) Pin(ctx context.Context, req api.PinRequest) (api.PinResult, error) {

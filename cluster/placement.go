@@ -24,10 +24,8 @@ func (c *Cluster) candidates(excluded map[peer.ID]bool) []allocator.Candidate {
 }
 
 // look returns the candidates, and whether it will soon be known better who can
-// take a replica: a member has not reported to this leader yet, or is suspect,
-// which it is for seconds only unless its node is broken. Both are from one
-// moment: a report that came between two looks would make a refusal of what the
-// first one saw look final.
+// take a replica. Both are from one moment: a report that came between two looks
+// would make a refusal of what the first one saw look final.
 func (c *Cluster) look(excluded map[peer.ID]bool) (candidates []allocator.Candidate, undecided bool) {
 	members := c.membership.Members()
 	view := c.peers.View()
@@ -35,9 +33,7 @@ func (c *Cluster) look(excluded map[peer.ID]bool) (candidates []allocator.Candid
 	for _, member := range members {
 		candidate := allocator.Candidate{ID: member.ID}
 		i := slices.IndexFunc(view, func(v api.PeerView) bool { return v.Report.Peer == member.ID })
-		if i < 0 || view[i].State == api.PeerSuspect && view[i].Report.NodeError == "" {
-			undecided = true
-		}
+		undecided = undecided || i < 0 || unsettled(view[i])
 		if i >= 0 && !excluded[member.ID] {
 			v := view[i]
 			candidate.Free = v.Report.FreeBytes
@@ -50,6 +46,21 @@ func (c *Cluster) look(excluded map[peer.ID]bool) (candidates []allocator.Candid
 		out = append(out, candidate)
 	}
 	return out, undecided
+}
+
+// unsettled says that a peer which cannot be given replicas now may be found up
+// within seconds: right after a start or an election little is known. See
+// docs/design/0010-the-first-seconds.md.
+func unsettled(v api.PeerView) bool {
+	switch v.State {
+	case api.PeerUnknown: // this leader has not taken up its post
+		return true
+	case api.PeerSuspect: // not heard enough of; or its node opens
+		return v.Report.NodeError == "" || time.Since(v.Since) < nodeOpens
+	case api.PeerDown: // it is back, and has to prove itself
+		return v.Silent < reportWait && v.Report.NodeError == ""
+	}
+	return false
 }
 
 // refusal says why a peer is not given new replicas, if it is not.

@@ -113,7 +113,7 @@ func (m *Monitor) lead(leading bool, now time.Time) {
 		m.leading, m.peers = true, make(map[peer.ID]*subject)
 		for _, view := range m.digest { // as the last leader judged them, however long ago
 			view.Report.Wall, view.Skew = time.Time{}, 0 // until it tells what time it is
-			m.peers[view.Report.Peer] = &subject{view: view, heard: now, mute: true, known: true}
+			m.peers[view.Report.Peer] = &subject{view: view, heard: now, mute: true}
 		}
 	default:
 		m.leading, m.digest, m.digestAt, m.peers = false, m.views(), now, nil
@@ -130,7 +130,7 @@ func (m *Monitor) enroll(members []peer.ID, now time.Time) {
 	}
 	for _, id := range members {
 		if m.peers[id] == nil {
-			s := &subject{view: api.PeerView{Report: api.PeerReport{Peer: id}}, heard: now, mute: true}
+			s := &subject{view: api.PeerView{Report: api.PeerReport{Peer: id}}, heard: now, mute: true, fresh: true}
 			m.peers[id] = s
 			m.become(s, api.PeerSuspect, now) // until it says something
 		}
@@ -139,7 +139,6 @@ func (m *Monitor) enroll(members []peer.ID, now time.Time) {
 
 // hear judges a report. Under mu.
 func (m *Monitor) hear(s *subject, report api.PeerReport, now time.Time) {
-	first := s.mute && !s.known && s.view.State != api.PeerDown
 	s.view.Report, s.heard, s.mute = report, now, false
 	if report.NodeError != "" {
 		s.good = 0
@@ -147,6 +146,8 @@ func (m *Monitor) hear(s *subject, report api.PeerReport, now time.Time) {
 		return
 	}
 	s.good++
+	first := s.fresh && s.view.State != api.PeerDown
+	s.fresh = false
 	if first || s.good >= trusted {
 		m.become(s, api.PeerUp, now)
 	}

@@ -83,7 +83,7 @@ type subject struct {
 	view  api.PeerView
 	heard time.Time // when its last report came; when it became a member or this peer leader, if none came
 	mute  bool      // this leader has not heard of it yet
-	known bool      // its state was taken over from the leader before
+	fresh bool      // no leader has had a report of a working node of it: the first one is enough
 	good  int       // reports in a row, without a gap and from a working node
 }
 

@@ -209,6 +209,29 @@ func TestBrokenNode(t *testing.T) {
 	})
 }
 
+// A peer's node opens a while after the peer has begun to report. The first time
+// that it works is enough; after it has worked once it has to prove itself.
+func TestOpeningNode(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNet(t, "a", "b")
+		n.leader, n.broken["a"], n.broken["b"] = "a", "not open", "not open"
+		defer n.run()()
+		n.expect(3*time.Second, "a: a >suspect", "a: b >suspect")
+		n.do(func() { n.broken["a"], n.broken["b"] = "", "" })
+		for _, id := range []peer.ID{"a", "b"} {
+			if err := n.monitors[id].Report(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.expect(0, "a: a suspect>up", "a: b suspect>up")
+		n.do(func() { n.broken["b"] = "broken" })
+		n.expect(3*time.Second, "a: b up>suspect")
+		n.do(func() { n.broken["b"] = "" })
+		n.expect(1500 * time.Millisecond)
+		n.expect(3*time.Second, "a: b suspect>up")
+	})
+}
+
 func TestLeaderChange(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		n := newNet(t, "a", "b", "c", "d")

@@ -155,6 +155,11 @@ func (d *Daemon) serve(ctx context.Context, fronts, inner *stages) error {
 			return nil
 		}
 	}
+	// The leader shall know that this node works before the first client asks for
+	// a place here. It is told again by the clock if it cannot be told now.
+	if err := d.monitor.Report(ctx); err != nil {
+		d.logger.Debug("the leader is told later that this node works", "err", err)
+	}
 	d.enter("the pinset takes in what the log holds")
 	d.catchUp(ctx)
 	d.openGates()

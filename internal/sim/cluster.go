@@ -36,6 +36,7 @@ type Options struct {
 	Seed      uint64
 	Configure func(*config.Config)    // of every peer; nil: as below
 	Pace      func(*consensus.Config) // of every peer's log; nil: the defaults
+	Opening   time.Duration           // how long every peer's IPFS node takes to open
 	// TrackerPace is of every peer's tracker; nil: the defaults.
 	TrackerPace func(*pintracker.Config)
 }

@@ -156,7 +156,7 @@ func (p *Peer) seams(inc *incarnation, fs vfs.FS) daemon.Seams {
 			return rpcLink{p.cluster.rpc.Serve(p.ID, services, roleOf), p.cluster.net, inc}, nil
 		},
 		Node: func(wanted func(keep func(api.Pin) bool) error) (daemon.Node, error) {
-			return fake.New(fake.Config{World: p.cluster.world, Disk: p.Disk, Wanted: wanted, Fault: func(op fake.Op) error {
+			return fake.New(fake.Config{World: p.cluster.world, Disk: p.Disk, Wanted: wanted, Opening: p.cluster.options.Opening, Fault: func(op fake.Op) error {
 				if inc.crashed() {
 					return errPowerless
 				}

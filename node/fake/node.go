@@ -37,6 +37,8 @@ type Config struct {
 	LeaseLinger  time.Duration
 	// Wanted is as that of the embedded node.
 	Wanted func(keep func(api.Pin) bool) error
+	// Opening is how long the node takes to open.
+	Opening time.Duration
 	// Fault, when set, is asked before every operation (and before every write
 	// within a fetch); its error fails it.
 	Fault func(Op) error
@@ -84,6 +86,11 @@ func (n *Node) Run(ctx context.Context) error {
 		return api.Errorf(api.CodeConflict, "another node runs on this disk")
 	}
 	defer n.disk.release(n)
+	select {
+	case <-time.After(n.config.Opening):
+	case <-ctx.Done():
+		return nil
+	}
 	n.mu.Lock()
 	n.open = true
 	n.mu.Unlock()
