@@ -125,7 +125,7 @@ func flatten(path, prefix string, data []byte, into map[string]json.RawMessage) 
 		if prefix != "" {
 			where += ": " + strings.TrimSuffix(prefix, ".")
 		}
-		return []error{fmt.Errorf("%s: a JSON object is expected: %w", where, err)}
+		return []error{fmt.Errorf("%s: a JSON object is expected: %w; correct the file, restore it from a backup, or write {} into it for the defaults", where, err)}
 	}
 	var problems []error
 	for name, raw := range object {

@@ -116,16 +116,16 @@ func (l *Log) recover(machine *fsm) error {
 		return err
 	}
 	if first > newest.Index+1 {
-		return errors.Join(fmt.Errorf("the log begins at %d, but the newest whole snapshot ends at %d: entries between are missing; %s",
-			first, newest.Index, joinAgain), damage)
+		return errors.Join(fmt.Errorf("the log in %s begins at %d, but the newest whole snapshot ends at %d: entries between are missing; %s",
+			l.config.Dir, first, newest.Index, joinAgain), damage)
 	}
 	if last = max(last, newest.Index); passed > last {
-		return errors.Join(fmt.Errorf("a snapshot up to entry %d is damaged, and log and other snapshots end at %d: this peer has forgotten what it knew; %s",
-			passed, last, joinAgain), damage)
+		return errors.Join(fmt.Errorf("a snapshot in %s up to entry %d is damaged, and log and other snapshots end at %d: this peer has forgotten what it knew; %s",
+			l.config.Dir, passed, last, joinAgain), damage)
 	}
 	if applied > last {
-		return errors.Join(fmt.Errorf("the state contains entry %d, but log and snapshots end at %d: they do not belong together; %s",
-			applied, last, joinAgain), damage)
+		return errors.Join(fmt.Errorf("the state contains entry %d, but log and snapshots in %s end at %d: they do not belong together; %s",
+			applied, l.config.Dir, last, joinAgain), damage)
 	}
 	return nil
 }

@@ -2,7 +2,9 @@ package consensus
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -150,5 +152,45 @@ func TestInterruptedBootstrap(t *testing.T) {
 	}
 	if has, err := log.HasState(); err != nil || !has {
 		t.Fatalf("has state: %v, %v", has, err)
+	}
+}
+
+// A log whose vote, or list of segments, is gone is refused and stays as it is.
+func TestLogWithoutVoteOrSegments(t *testing.T) {
+	for _, name := range []string{"vote.json", "log/wal-meta.db"} {
+		dir := t.TempDir()
+		logs, stable, closeStores, err := OpenStores(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stable.SetUint64([]byte(keyCurrentTerm), 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := logs.StoreLogs([]*raft.Log{{Index: 1, Term: 1, Data: []byte("x")}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := closeStores(); err != nil {
+			t.Fatal(err)
+		}
+		lost := filepath.Join(t.TempDir(), "lost")
+		if err := os.Rename(filepath.Join(dir, name), lost); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, _, err := OpenStores(dir); err == nil || !strings.Contains(err.Error(), filepath.Base(name)) || !strings.Contains(err.Error(), joinAgain) {
+			t.Errorf("without %s: %v", name, err)
+		}
+		if err := os.Rename(lost, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		logs, _, closeStores, err = OpenStores(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last, err := logs.LastIndex(); err != nil || last != 1 {
+			t.Errorf("%s is back: the log ends at %d, %v", name, last, err)
+		}
+		if err := closeStores(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -11,8 +11,11 @@ import (
 // (hashicorp/raft-wal#31): the peer was lost for good.
 func TestLogOpensAfterItsEndWasCutOff(t *testing.T) {
 	dir := t.TempDir()
-	logs, _, closeStores, err := OpenStores(dir)
+	logs, stable, closeStores, err := OpenStores(dir)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stable.SetUint64([]byte(keyCurrentTerm), 1); err != nil {
 		t.Fatal(err)
 	}
 	for i := range uint64(10) {

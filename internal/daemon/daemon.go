@@ -349,7 +349,7 @@ func (d *Daemon) openTracker(s *stages) error {
 			Dir:      filepath.Join(d.opts.Dir, "tracker"), Logger: d.logger.With("part", "tracker"), Wall: d.seams.Wall,
 			Events: pintracker.Events{Failed: d.declineFull(declines)}})
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; if the disk can be read, remove %s: every pin is then looked at anew", err, filepath.Join(d.opts.Dir, "tracker"))
 	}
 	d.tell = append(d.tell, d.tracker.Conditions)
 	s.atStop("tracker store", d.tracker.Close)

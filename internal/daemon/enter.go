@@ -46,6 +46,9 @@ func Enter(ctx context.Context, dir string, d Deployment, c config.Config, versi
 }
 
 func enter(ctx context.Context, dir string, d Deployment, c config.Config, version api.Version, logger *slog.Logger) (Folder, error) {
+	if err := checkWhole(dir); err != nil {
+		return Folder{}, err
+	}
 	info, err := LoadClusterInfo(dir)
 	if err == nil {
 		if !bytes.Equal(info.Secret, d.Secret.swarmKey()) {

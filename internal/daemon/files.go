@@ -1,7 +1,9 @@
 package daemon
 
 import (
+	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -59,24 +61,53 @@ func LoadIdentity(dir string) (Identity, error) {
 	path := filepath.Join(dir, identityFile)
 	var stored identityJSON
 	if err := readJSON(path, &stored); err != nil {
-		return Identity{}, err
+		return Identity{}, damaged(path, err)
 	}
 	raw, err := base64.StdEncoding.DecodeString(stored.PrivateKey)
 	if err != nil {
-		return Identity{}, fmt.Errorf("%s: private_key is not base64: %w", path, err)
+		return Identity{}, damaged(path, fmt.Errorf("private_key is not base64: %w", err))
 	}
 	key, err := crypto.UnmarshalPrivateKey(raw)
 	if err != nil {
-		return Identity{}, fmt.Errorf("%s: private_key: %w", path, err)
+		return Identity{}, damaged(path, fmt.Errorf("private_key: %w", err))
 	}
 	id, err := peer.IDFromPrivateKey(key)
 	if err != nil {
-		return Identity{}, fmt.Errorf("%s: %w", path, err)
+		return Identity{}, damaged(path, err)
 	}
 	if stored.ID != id.String() {
-		return Identity{}, fmt.Errorf("%s: the id %s is not that of the private_key (%s)", path, stored.ID, id)
+		return Identity{}, damaged(path, fmt.Errorf("the id %q is not that of the private_key (%s)", stored.ID, id))
+	}
+	if err := signs(key); err != nil {
+		return Identity{}, damaged(path, err)
 	}
 	return Identity{ID: id, Key: key}, nil
+}
+
+// signs checks that both halves of a key belong together: the ID is made from the
+// public one alone.
+func signs(key crypto.PrivKey) error {
+	text := []byte("peer")
+	signature, err := key.Sign(text)
+	if err != nil {
+		return fmt.Errorf("private_key: %w", err)
+	}
+	if ok, err := key.GetPublic().Verify(text, signature); err != nil || !ok {
+		return errors.Join(errors.New("private_key: its two halves do not belong together"), err)
+	}
+	return nil
+}
+
+// damaged says what to do about a file without which a peer is not itself.
+func damaged(path string, err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return api.Errorf(api.CodeInternal, "%s cannot be used: %w; %s", path, err, restoreOrJoin(filepath.Dir(path)))
+}
+
+func restoreOrJoin(dir string) string {
+	return fmt.Sprintf("restore the file from a backup of the folder; without one, remove this peer with 'cluster-ctl peers rm' on another one, move %s away and join again with 'cluster-service join TOKEN' (docs/backup.md)", dir)
 }
 
 // Save writes the key, readable by its owner only.
@@ -104,6 +135,9 @@ type ClusterInfo struct {
 	// Recovered is when this peer was made the only member (Recovery.Recover);
 	// zero: never. It is what former members are told.
 	Recovered time.Time
+	// Settings says that there was a service.json when this peer became a member:
+	// without it a private peer would be a public one.
+	Settings bool
 	// Seeds are the members at the time of joining: whom to trust and dial
 	// until the pinset, which holds the members, has arrived.
 	Seeds []api.Member
@@ -116,7 +150,26 @@ type clusterJSON struct {
 	Founded   bool         `json:"founded,omitempty"`
 	Removed   bool         `json:"removed,omitempty"`
 	Recovered time.Time    `json:"recovered,omitzero"`
+	Settings  bool         `json:"settings,omitempty"`
 	Seeds     []memberJSON `json:"seeds,omitempty"`
+	// Sum is of all the rest: another secret or cluster than was written is as good
+	// as none. Folders of the first versions have no sum.
+	Sum string `json:"sum,omitempty"`
+}
+
+func (c clusterJSON) sum() (string, error) {
+	c.Sum = ""
+	data, err := json.Marshal(c)
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:]), err
+}
+
+func (c clusterJSON) checkSum() error {
+	want, err := c.sum()
+	if err == nil && c.Sum != "" && c.Sum != want {
+		err = errors.New("it is not as it was written: its sum is another one")
+	}
+	return err
 }
 
 type memberJSON struct {
@@ -139,18 +192,21 @@ func LoadClusterInfo(dir string) (ClusterInfo, error) {
 	path := filepath.Join(dir, clusterFile)
 	var stored clusterJSON
 	if err := readJSON(path, &stored); err != nil {
-		return ClusterInfo{}, err
+		return ClusterInfo{}, damaged(path, err)
+	}
+	if err := stored.checkSum(); err != nil {
+		return ClusterInfo{}, damaged(path, err)
 	}
 	secret, err := hex.DecodeString(stored.Secret)
 	if err != nil || len(secret) != 32 {
-		return ClusterInfo{}, fmt.Errorf("%s: secret must be 64 hexadecimal digits", path)
+		return ClusterInfo{}, damaged(path, errors.New("secret must be 64 hexadecimal digits"))
 	}
 	info := ClusterInfo{ID: stored.ID, Secret: secret, Founder: stored.Founder, Founded: stored.Founded, Removed: stored.Removed,
-		Recovered: stored.Recovered}
+		Recovered: stored.Recovered, Settings: stored.Settings}
 	for _, m := range stored.Seeds {
 		member, err := m.member()
 		if err != nil {
-			return ClusterInfo{}, fmt.Errorf("%s: %w", path, err)
+			return ClusterInfo{}, damaged(path, err)
 		}
 		info.Seeds = append(info.Seeds, member)
 	}
@@ -160,9 +216,13 @@ func LoadClusterInfo(dir string) (ClusterInfo, error) {
 // Save writes the cluster's secret and seeds, readable by their owner only.
 func (c ClusterInfo) Save(dir string) error {
 	stored := clusterJSON{ID: c.ID, Secret: hex.EncodeToString(c.Secret), Founder: c.Founder, Founded: c.Founded, Removed: c.Removed,
-		Recovered: c.Recovered}
+		Recovered: c.Recovered, Settings: c.Settings}
 	for _, m := range c.Seeds {
 		stored.Seeds = append(stored.Seeds, newMemberJSON(m))
+	}
+	var err error
+	if stored.Sum, err = stored.sum(); err != nil {
+		return fmt.Errorf("encode %s: %w", clusterFile, err)
 	}
 	return writeJSON(filepath.Join(dir, clusterFile), stored)
 }
@@ -202,8 +262,8 @@ func checkFormat(dir string) error {
 		return fmt.Errorf("read %s: %w", path, err)
 	}
 	version, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	if err != nil {
-		return fmt.Errorf("%s: %q is not a format version; the file is damaged", path, data)
+	if err != nil || version < 1 {
+		return fmt.Errorf("%s: %q is not a format version; the file is damaged: remove it if no later version of cluster-service has run in %s, and it is written anew", path, data, dir)
 	}
 	if version > formatVersion {
 		return fmt.Errorf("the folder %s has format %d and this program knows formats up to %d: start the newer version of cluster-service that wrote it", dir, version, formatVersion)
@@ -216,8 +276,13 @@ func readJSON(path string, into any) error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(data, into); err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields() // the name of a field may be what is damaged
+	if err := decoder.Decode(into); err != nil {
+		return err
+	}
+	if len(bytes.TrimSpace(data[decoder.InputOffset():])) > 0 {
+		return errors.New("something follows its end")
 	}
 	return nil
 }

@@ -41,6 +41,9 @@ func EnsureIdentity(dir string) (Identity, error) {
 	if err := EnsureDir(dir); err != nil {
 		return Identity{}, err
 	}
+	if err := checkWhole(dir); err != nil {
+		return Identity{}, err
+	}
 	identity, err := LoadIdentity(dir)
 	if !errors.Is(err, os.ErrNotExist) {
 		return identity, err
@@ -59,8 +62,45 @@ func EnsureDir(dir string) error {
 	return nil
 }
 
+// checkWhole refuses a folder that a peer has used and that has lost what the
+// peer is: with a new identity, or in a new cluster, it would go on with the log
+// and the pinset of another one.
+func checkWhole(dir string) error {
+	there := func(name string) (bool, error) {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		if errors.Is(err, os.ErrNotExist) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	needs := []struct {
+		name  string
+		shown []string // what is there only once the file is
+	}{{clusterFile, []string{"raft", "state", "tracker"}}, {identityFile, []string{clusterFile, "raft", "state", "tracker"}}}
+	for _, need := range needs {
+		is, err := there(need.name)
+		if err != nil {
+			return fmt.Errorf("look into the peer's folder: %w", err)
+		}
+		for _, name := range need.shown {
+			shown, err := there(name)
+			if err != nil {
+				return fmt.Errorf("look into the peer's folder: %w", err)
+			}
+			if shown && !is {
+				return api.Errorf(api.CodeInternal, "%s is gone, and %s shows that a peer was here: %s",
+					filepath.Join(dir, need.name), filepath.Join(dir, name), restoreOrJoin(dir))
+			}
+		}
+	}
+	return nil
+}
+
 // LoadFolder reads a peer's files.
 func LoadFolder(dir string) (Folder, error) {
+	if err := checkWhole(dir); err != nil {
+		return Folder{}, err
+	}
 	identity, err := LoadIdentity(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return Folder{}, api.Errorf(api.CodeNotFound, "%s holds no peer yet; run 'cluster-service init' to begin a cluster, or 'cluster-service join TOKEN' to join one", dir)
@@ -75,6 +115,12 @@ func LoadFolder(dir string) (Folder, error) {
 	if err == nil && info.Removed {
 		return Folder{}, errRemoved(dir)
 	}
+	if err == nil && info.Settings {
+		path := filepath.Join(dir, ConfigFile)
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+			return Folder{}, api.Errorf(api.CodeInvalid, "the settings in %s are gone: restore the file from a backup, or write {} into it to go on with the defaults", path)
+		}
+	}
 	return Folder{Dir: dir, Identity: identity, Cluster: info}, err
 }
 
@@ -88,6 +134,9 @@ func joinAgain(dir string) string {
 
 // mayFound refuses a folder whose peer has a cluster.
 func mayFound(dir string) error {
+	if err := checkWhole(dir); err != nil {
+		return err
+	}
 	_, err := LoadClusterInfo(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):

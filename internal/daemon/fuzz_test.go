@@ -45,7 +45,7 @@ func startVictim(t testing.TB) *victim {
 	}
 	effective, err := config.Load("", func(string) (string, bool) { return "", false }, map[string]string{
 		"cluster.listen": "/ip4/127.0.0.1/tcp/0", "restapi.listen": "/ip4/127.0.0.1/tcp/0", "ipfsproxy.listen": "/ip4/127.0.0.1/tcp/0",
-		"pinsvc.listen": "/ip4/127.0.0.1/tcp/0", "ipfs.gateway_listen": "/ip4/127.0.0.1/tcp/0", "peername": "victim"})
+		"pinsvc.listen": "/ip4/127.0.0.1/tcp/0", "ipfs.swarm": "/ip4/127.0.0.1/tcp/0", "ipfs.gateway_listen": "/ip4/127.0.0.1/tcp/0", "peername": "victim"})
 	if err != nil {
 		t.Fatal(err)
 	}

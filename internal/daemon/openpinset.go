@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 
+	"holdfast/api"
 	"holdfast/state"
 )
 
@@ -15,6 +17,9 @@ func (d *Daemon) openPinset() (*state.Pinset, error) {
 	open := func() (*state.Pinset, error) { return state.OpenKnowing(d.seams.FS, dir, d.seams.CommandVersion) }
 	pinset, err := open()
 	if !errors.Is(err, state.ErrDamaged) {
+		if err != nil && api.CodeOf(err) != api.CodeInvalid { // that is one of a later version
+			err = fmt.Errorf("%w; if the disk can be read, move %s away, and it is made anew from the snapshots and the log; if they do not reach so far, restore the folder or join again (docs/backup.md)", err, dir)
+		}
 		return pinset, err
 	}
 	kept, problem := state.StartOver(d.seams.FS, dir)

@@ -3,6 +3,8 @@ package daemon
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -24,7 +26,7 @@ func (d *Daemon) watchRemoval(ctx context.Context) error {
 			return errors.Join(errRemoved(d.opts.Dir), d.noteRemoval())
 		}
 		if now && !member {
-			if err := d.founded(); err != nil {
+			if err := d.noteMember(); err != nil {
 				return err
 			}
 		}
@@ -37,13 +39,18 @@ func (d *Daemon) watchRemoval(ctx context.Context) error {
 	}
 }
 
-// founded notes that the founder's cluster is there.
-func (d *Daemon) founded() error {
+// noteMember notes that this peer has become a member: that the founder's cluster
+// is there, and whether there are settings.
+func (d *Daemon) noteMember() error {
 	info := d.opts.Cluster
-	if !info.Founder || info.Founded || d.opts.Seams.simulated() {
+	if d.opts.Seams.simulated() {
 		return nil
 	}
-	info.Founded = true
+	_, err := os.Stat(filepath.Join(d.opts.Dir, ConfigFile))
+	if info.Founded == info.Founder && info.Settings == (err == nil) {
+		return nil
+	}
+	info.Founded, info.Settings = info.Founder, err == nil
 	return info.Save(d.opts.Dir)
 }
 
