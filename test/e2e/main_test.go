@@ -45,5 +45,8 @@ func buildAndRun(m *testing.M) (int, error) {
 		return 0, fmt.Errorf("build the programs: %w\n%s", err, out)
 	}
 	serviceBin, ctlBin = filepath.Join(bin, "cluster-service"), filepath.Join(bin, "cluster-ctl")
+	if oldPrograms() == "" {
+		fmt.Print("\n*** NOT TESTED: the upgrade from an earlier version (TestUpgradeOneByOne). Set OLD_BIN to the folder with its programs; see docs/development.md\n\n")
+	}
 	return m.Run(), nil
 }

@@ -36,6 +36,8 @@ type testPeer struct {
 	files int // that the process may open; 0: as many as the tests
 	rest  *client.Client
 	id    peer.ID // known once it has a cluster
+	// program is another cluster-service than the one under test; "": none.
+	program string
 
 	cmd  *exec.Cmd     // of the running process; nil: none
 	done chan struct{} // closed when cmd has ended
@@ -85,12 +87,19 @@ func (p *testPeer) environment() []string {
 	return env
 }
 
+func (p *testPeer) binary() string {
+	if p.program != "" {
+		return p.program
+	}
+	return serviceBin
+}
+
 // service runs a cluster-service command that ends, and returns what it
 // printed on both streams.
 func (p *testPeer) service(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(p.t.Context(), startTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, serviceBin, args...)
+	cmd := exec.CommandContext(ctx, p.binary(), args...)
 	cmd.Env, cmd.Dir = p.environment(), filepath.Dir(p.dir)
 	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err
@@ -118,9 +127,9 @@ func (p *testPeer) start() {
 	}
 	defer log.Close() // the process has its own
 	fmt.Fprintf(log, "--- start at %s\n", time.Now().Format(time.RFC3339Nano))
-	cmd := exec.Command(serviceBin, "daemon")
+	cmd := exec.Command(p.binary(), "daemon")
 	if p.files > 0 {
-		cmd = exec.Command("sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0" daemon`, p.files), serviceBin)
+		cmd = exec.Command("sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0" daemon`, p.files), p.binary())
 	}
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = p.environment(), filepath.Dir(p.dir), log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
