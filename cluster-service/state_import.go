@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -66,7 +67,7 @@ func (p program) stateImport(c *cli.Context) (err error) {
 		return err
 	}
 	defer remove()
-	i := importer{program: p, in: in, rules: rules, replaces: c.Bool("replace"), named: map[[16]byte]int{}}
+	i := importer{program: p, in: in, rules: rules, replaces: c.Bool("replace"), named: map[[16]byte]namedPin{}}
 	if err := i.check(); err != nil {
 		return err
 	}
@@ -169,9 +170,22 @@ type importer struct {
 	rules    backup.Rules
 	replaces bool
 	pinset   daemon.Pinset
-	named    map[[16]byte]int // line by a hash of the CID, so that a long file fits into memory
-	others   []api.Pin        // CIDs and revisions of what is to be removed
-	total    uint64           // pins in the input
+	named    map[[16]byte]namedPin // by a hash of the CID, so that a long file fits into memory
+	others   []api.Pin             // CIDs and revisions of what is to be removed
+	total    uint64                // pins in the input
+}
+
+// namedPin is where a pin stands in the file, and a checksum of all of it: the
+// file is read twice, and a disk may read it otherwise the second time.
+type namedPin struct {
+	line int
+	sum  [8]byte
+}
+
+func sumOf(pin api.Pin) ([8]byte, error) {
+	text, err := json.Marshal(pin)
+	sum := sha256.Sum256(text)
+	return [8]byte(sum[:8]), err
 }
 
 func cidKey(c api.Cid) [16]byte {
@@ -185,10 +199,11 @@ func (i *importer) check() error {
 	summary, err := i.read(func(line int, pin api.Pin) error {
 		key := cidKey(pin.Cid)
 		if first, known := i.named[key]; known && len(twice) < 20 {
-			twice = append(twice, fmt.Sprintf("line %d: %s stands in line %d, too", line, pin.Cid, first))
+			twice = append(twice, fmt.Sprintf("line %d: %s stands in line %d, too", line, pin.Cid, first.line))
 		}
-		i.named[key] = line
-		return nil
+		sum, err := sumOf(pin)
+		i.named[key] = namedPin{line, sum}
+		return err
 	})
 	for _, warning := range summary.Warnings {
 		fmt.Fprintln(i.err, "warning:", warning)
@@ -244,8 +259,8 @@ func (i *importer) store(ctx context.Context) error {
 		return err
 	}
 	summary, err := i.read(func(line int, pin api.Pin) error {
-		if _, named := i.named[cidKey(pin.Cid)]; !named {
-			return fmt.Errorf("the file changed while it was read: line %d is new", line)
+		if sum, err := sumOf(pin); err != nil || i.named[cidKey(pin.Cid)].sum != sum {
+			return errors.Join(fmt.Errorf("the file changed while it was read, or the disk reads it wrong: line %d is another", line), err)
 		}
 		batch, size = append(batch, pin), size+textBytes(pin)
 		if len(batch) < importBatch && size < importBytes {

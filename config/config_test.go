@@ -121,3 +121,27 @@ func TestNestAndRead(t *testing.T) {
 		t.Error("an empty item in a list")
 	}
 }
+
+// A file of settings that was cut off anywhere, or cannot be read, is an error
+// and never the defaults or a part of the settings.
+func TestCutSettings(t *testing.T) {
+	whole := `{"peername": "a", "ipfs": {"public": false}, "replication": {"min": 2, "max": 3}}`
+	path := filepath.Join(t.TempDir(), "service.json")
+	for n := range len(whole) {
+		if err := os.WriteFile(path, []byte(whole[:n]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if e, err := Load(path, func(string) (string, bool) { return "", false }, nil); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("cut off after %d bytes: %+v, %v", n, e.Config.PeerName, err)
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil { // reading it fails
+		t.Fatal(err)
+	}
+	if _, err := Load(path, func(string) (string, bool) { return "", false }, nil); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("not readable: %v", err)
+	}
+}

@@ -219,6 +219,29 @@ func TestDamagedFilesAreRefused(t *testing.T) {
 	}
 }
 
+// No single bit that a disk reads wrong makes other pins of a compressed file.
+func TestEveryBitOfACompressedFile(t *testing.T) {
+	var packed bytes.Buffer
+	zip := gzip.NewWriter(&packed)
+	if _, err := zip.Write(export(t, testPins())); err != nil {
+		t.Fatal(err)
+	}
+	if err := zip.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want, _, err := read(packed.Bytes(), backup.Rules{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 8 * packed.Len() {
+		flipped := bytes.Clone(packed.Bytes())
+		flipped[i/8] ^= 1 << (i % 8)
+		if got, _, err := read(flipped, backup.Rules{}); err == nil && !reflect.DeepEqual(got, want) {
+			t.Errorf("bit %d: %d pins without an error", i, len(got))
+		}
+	}
+}
+
 // Whatever write fails, and whenever the power does, the name holds the old
 // file or the new one.
 func TestWriteFileIsAllOrNothing(t *testing.T) {
