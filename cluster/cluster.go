@@ -201,6 +201,8 @@ type Cluster struct {
 	turns       turns
 	silences    silences
 	following   following
+	leading     *confirmations // for refusals: this peer leads
+	standing    *confirmations // for strangers: what a majority knows
 	clock       clock
 	expiryWaits atomic.Pointer[string] // why nothing expires; nil: it does, or this peer does not lead
 	connected   func(peer.ID) bool
@@ -229,6 +231,7 @@ func New(cfg Config, deps Deps) (*Cluster, error) {
 		tracker: deps.Tracker, node: deps.Node, remote: deps.Remote, addresses: deps.Addresses, term: deps.Term, backup: deps.Backup,
 		conditions: conditions{tell: deps.Conditions}, connected: deps.Connected, logger: logger, wall: wall}
 	c.conditions.own, c.clock = c.ownConditions, newClock(wall)
+	c.leading, c.standing = newConfirmations(func(ctx context.Context) (uint64, error) { return c.log.ReadIndex(ctx) }), newConfirmations(c.ReadIndex)
 	return c, nil
 }
 

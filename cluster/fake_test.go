@@ -43,6 +43,8 @@ type world struct {
 	deposed func()
 	// pace is how long a command takes to get its place in the log.
 	pace time.Duration
+	// reading is how long a read takes to be confirmed; then it is an entry, too.
+	reading time.Duration
 	// lose makes proposals end without an answer after they were applied.
 	lose      int
 	forwarded int
@@ -209,6 +211,12 @@ func (w *world) ReadIndex(context.Context) (uint64, error) {
 		w.mu.Unlock()
 		hook()
 		return 0, api.Errorf(api.CodeNoLeader, "deposed")
+	}
+	if w.reading > 0 {
+		w.index++ // an entry without commands
+		w.mu.Unlock()
+		time.Sleep(w.reading)
+		w.mu.Lock()
 	}
 	defer w.mu.Unlock()
 	return w.index, nil

@@ -89,7 +89,11 @@ func (c *Cluster) judgeJoin(ctx context.Context, join state.JoinCommand) error {
 	if api.CodeOf(err) != api.CodeForbidden {
 		return err
 	}
-	if err := c.Barrier(ctx); err != nil {
+	index, err := c.leading.get(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.log.WaitApplied(ctx, index); err != nil {
 		return err
 	}
 	return c.state.Admits(join.Hash, join.Member.ID, join.At)
@@ -114,7 +118,11 @@ func (c *Cluster) IsMember(_ context.Context, id peer.ID) (bool, error) {
 func (c *Cluster) Standing(ctx context.Context, id peer.ID) (api.Standing, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.PeerTimeout)
 	defer cancel()
-	if _, err := c.ReadAt(ctx, api.ReadPoint{Consistent: true}); err != nil {
+	index, err := c.standing.get(ctx) // strangers may ask, as often as they like
+	if err != nil {
+		return api.Standing{}, err
+	}
+	if _, err := c.ReadAt(ctx, api.ReadPoint{Index: index}); err != nil {
 		return api.Standing{}, err
 	}
 	_, member, err := c.state.Member(id)

@@ -129,35 +129,45 @@ func (c *Cluster) decide(ctx context.Context, about api.Cid, next func(context.C
 	if !c.log.IsLeader() {
 		return api.PinResult{}, notLeader()
 	}
+	result, refusal, err := c.decideInTurn(ctx, about, next)
+	if refusal != nil {
+		return api.PinResult{}, c.certain(ctx, refusal) // others need not wait for that
+	}
+	return result, err
+}
+
+// decideInTurn is decide; refusal is why next wants no change.
+func (c *Cluster) decideInTurn(ctx context.Context, about api.Cid, next func(context.Context) (command, error)) (_ api.PinResult, refusal, err error) {
 	done, err := c.turns.take(ctx, about.Cid)
 	if err != nil {
-		return api.PinResult{}, api.Errorf(api.CodeUnavailable, "%s waited for other changes of the same pin, and nothing was changed: %w", about, err)
+		return api.PinResult{}, nil, api.Errorf(api.CodeUnavailable, "%s waited for other changes of the same pin, and nothing was changed: %w", about, err)
 	}
 	defer done()
 	for range maxRedecisions {
-		cmd, err := next(ctx)
-		if err != nil {
-			return api.PinResult{}, c.certain(ctx, err)
+		cmd, refusal := next(ctx)
+		if refusal != nil {
+			return api.PinResult{}, refusal, nil
 		}
 		result, err := c.propose(ctx, cmd)
 		if errors.Is(err, api.ErrConflict) {
 			continue
 		}
 		if err != nil {
-			return api.PinResult{}, err
+			return api.PinResult{}, nil, err
 		}
 		pin, err := result.Pin()
-		return api.PinResult{Pin: pin, Index: result.Index}, err
+		return api.PinResult{Pin: pin, Index: result.Index}, nil, err
 	}
-	return api.PinResult{}, api.Errorf(api.CodeConflict, "others keep changing %s; it was decided %d times in vain, try again", about, maxRedecisions)
+	return api.PinResult{}, nil, api.Errorf(api.CodeConflict, "others keep changing %s; it was decided %d times in vain, try again", about, maxRedecisions)
 }
 
 // certain returns a refusal for what the pinset holds only if this peer still
 // leads. One that was deposed and does not know it yet would speak of the past.
+// Refusals share what that costs, and so wait for a moment when there are many.
 func (c *Cluster) certain(ctx context.Context, refusal error) error {
 	switch api.CodeOf(refusal) {
 	case api.CodeNotFound, api.CodeInvalid, api.CodeConflict:
-		if _, err := c.log.ReadIndex(ctx); err != nil {
+		if _, err := c.leading.get(ctx); err != nil {
 			return err
 		}
 	}
