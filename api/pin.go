@@ -69,7 +69,7 @@ const Everywhere = -1
 // Limits on what a stranger may store with a pin.
 const (
 	MaxNameBytes     = 1024
-	MaxMetadataKeys  = 128
+	MaxMetadataKeys  = 1024     // the Pinning Service API has at most 1,000
 	MaxMetadataBytes = 16 << 10 // keys and values together
 	MaxOrigins       = 20
 )

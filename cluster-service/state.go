@@ -90,7 +90,10 @@ func (p program) stateExport(c *cli.Context, pinset daemon.Pinset) error {
 			return w.Write(pin)
 		})
 		pins = w.Pins
-		return err
+		if err != nil {
+			return err // the export must not look whole
+		}
+		return w.End()
 	}
 	var err error
 	if path := c.String("out"); path == "-" {

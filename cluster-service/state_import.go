@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/urfave/cli/v2"
 
@@ -46,6 +47,8 @@ func (p program) stateImportCommand() *cli.Command {
 			&cli.IntFlag{Name: "replication-max", Aliases: []string{"rmax"}, Usage: "replicas that they should have; -1: every peer"},
 			&cli.StringFlag{Name: "allocations", Aliases: []string{"allocs"}, Usage: "`PEERS` that shall hold them, instead of those of the file, by commas"},
 			&cli.BoolFlag{Name: "unshard", Usage: "keep content that ipfs-cluster had cut into shards whole, on each of its peers"},
+			&cli.StringFlag{Name: "skip-bad", Usage: "leave out what cannot be a pin and write it to `FILE`, as it came; without it, it fails the import"},
+			&cli.BoolFlag{Name: "part", Usage: "the file is a part of an export: lines of it were taken out or moved"},
 		},
 		Action: p.stateImport,
 	}
@@ -58,6 +61,9 @@ func (p program) stateImport(c *cli.Context) (err error) {
 	if c.Bool("merge") && c.Bool("replace") {
 		return errors.New("give --merge or --replace, not both")
 	}
+	if c.String("skip-bad") != "" && c.Bool("replace") {
+		return errors.New("give --skip-bad or --replace, not both: pins of the cluster that the file has in a form that cannot be would be removed")
+	}
 	rules, err := importRules(c)
 	if err != nil {
 		return err
@@ -67,8 +73,8 @@ func (p program) stateImport(c *cli.Context) (err error) {
 		return err
 	}
 	defer remove()
-	i := importer{program: p, in: in, rules: rules, replaces: c.Bool("replace"), named: map[[16]byte]namedPin{}}
-	if err := i.check(); err != nil {
+	i := importer{program: p, in: in, rules: rules, replaces: c.Bool("replace"), aside: c.String("skip-bad"), named: map[[16]byte]namedPin{}}
+	if err := i.checkAside(); err != nil {
 		return err
 	}
 	if i.pinset, err = p.pinset(c); err != nil {
@@ -111,7 +117,7 @@ func importRules(c *cli.Context) (backup.Rules, error) {
 		}
 		peers = append(peers, id)
 	}
-	return backup.Rules{Now: time.Now(), Whole: c.Bool("unshard"), Change: func(pin *api.Pin) {
+	return backup.Rules{Now: time.Now(), Whole: c.Bool("unshard"), Part: c.Bool("part"), Change: func(pin *api.Pin) {
 		if lo != 0 {
 			pin.ReplicationFactorMin = lo
 		}
@@ -136,7 +142,7 @@ func (p program) importFile(path string) (file *os.File, remove func(), err erro
 	}
 	file, err = os.CreateTemp("", "holdfast-import-*")
 	if err != nil {
-		return nil, nil, fmt.Errorf("keep standard input: %w", err)
+		return nil, nil, fmt.Errorf("keep standard input, in a file of the folder that TMPDIR names: %w", err)
 	}
 	remove = func() { _, _ = file.Close(), os.Remove(file.Name()) }
 	if _, err := io.Copy(file, p.in); err != nil {
@@ -169,6 +175,7 @@ type importer struct {
 	in       *os.File
 	rules    backup.Rules
 	replaces bool
+	aside    string // the file for what cannot be a pin; "": there must be none
 	pinset   daemon.Pinset
 	named    map[[16]byte]namedPin // by a hash of the CID, so that a long file fits into memory
 	others   []api.Pin             // CIDs and revisions of what is to be removed
@@ -193,6 +200,30 @@ func cidKey(c api.Cid) [16]byte {
 	return [16]byte(sum[:16])
 }
 
+// checkAside is check, and writes what it skips into a file of its own, which
+// appears whole or not at all.
+func (i *importer) checkAside() error {
+	if i.aside == "" {
+		return i.check()
+	}
+	have, err := i.in.Stat()
+	if err != nil {
+		return err
+	}
+	if info, err := os.Stat(i.aside); err == nil && os.SameFile(info, have) {
+		return errors.New("--skip-bad names the file that is imported; give another")
+	}
+	err = backup.WriteFile(vfs.Default, i.aside, func(out io.Writer) error {
+		i.rules.Skip = func(text []byte) error {
+			_, err := fmt.Fprintf(out, "%s\n", text)
+			return err
+		}
+		return i.check()
+	})
+	i.rules.Skip = func([]byte) error { return nil } // when it is read again
+	return err
+}
+
 // check reads everything before anything is changed.
 func (i *importer) check() error {
 	var twice []string
@@ -211,8 +242,14 @@ func (i *importer) check() error {
 	if err == nil && len(twice) > 0 {
 		err = api.Errorf(api.CodeInvalid, "%s", strings.Join(twice, "\n"))
 	}
+	if err != nil && summary.Skipped > 0 && i.aside == "" && !i.replaces {
+		err = fmt.Errorf("%w\n%d of them are no possible pins; with --skip-bad FILE these are written there and left out", err, summary.Skipped)
+	}
 	if err != nil {
 		return fmt.Errorf("nothing was changed: %w", err)
+	}
+	if i.aside != "" {
+		fmt.Fprintf(i.err, "%d entries are left out: they cannot be pins; they stand in %s\n", summary.Skipped, i.aside)
 	}
 	if summary.Expired > 0 {
 		fmt.Fprintf(i.err, "%d pins are left out: their time is over\n", summary.Expired)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +67,9 @@ func export(t *testing.T, pins []api.Pin) []byte {
 			t.Fatal(err)
 		}
 	}
+	if err := w.End(); err != nil {
+		t.Fatal(err)
+	}
 	return out.Bytes()
 }
 
@@ -81,7 +85,7 @@ func read(in []byte, rules backup.Rules) ([]api.Pin, backup.Summary, error) {
 // What we export today is what the golden file says, and the file, which may
 // be years old by then, is read as it was meant.
 func TestGoldenExport(t *testing.T) {
-	const path = "testdata/export.v1.ndjson"
+	const path = "testdata/export.v2.ndjson"
 	got := export(t, testPins())
 	if *update {
 		if err := os.WriteFile(path, got, 0o644); err != nil {
@@ -95,12 +99,18 @@ func TestGoldenExport(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Errorf("the export has changed; got:\n%s", got)
 	}
-	pins, summary, err := read(want, backup.Rules{Now: epoch})
-	if err != nil || summary.Pins != 3 || len(summary.Warnings) > 0 {
-		t.Fatalf("%+v, %v", summary, err)
+	old, err := os.ReadFile("testdata/export.v1.ndjson")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if want := testPins(); !reflect.DeepEqual(pins, want) {
-		t.Errorf("got  %+v\nwant %+v", pins, want)
+	for _, data := range [][]byte{want, old} {
+		pins, summary, err := read(data, backup.Rules{Now: epoch})
+		if err != nil || summary.Pins != 3 || len(summary.Warnings) > 0 {
+			t.Fatalf("%+v, %v", summary, err)
+		}
+		if want := testPins(); !reflect.DeepEqual(pins, want) {
+			t.Errorf("got  %+v\nwant %+v", pins, want)
+		}
 	}
 }
 
@@ -344,5 +354,77 @@ func TestEveryLayoutOfJSON(t *testing.T) {
 		if strings.HasSuffix(name, "never ends") && len(got) != len(pins) {
 			t.Errorf("%s: %d pins were read behind it", name, len(got))
 		}
+	}
+}
+
+// An export that was cut off is refused wherever it was cut, also at the end of
+// a line, unless it is meant to be a part; so is one from which lines are missing.
+func TestCutExportIsRefused(t *testing.T) {
+	whole := export(t, testPins())
+	lines := bytes.SplitAfter(whole, []byte("\n"))[:3]
+	join := func(lines ...[]byte) []byte { return bytes.Join(lines, nil) }
+	mark := []byte(`{"end":true}` + "\n")
+	failed := []byte(`{"end":true,"error":{"code":500,"message":"it broke","reason":"internal"}}` + "\n")
+	foreign := bytes.ReplaceAll(lines[0], []byte(`,"export_begins":true`), nil) // as the incumbent writes it
+	for name, test := range map[string]struct {
+		data []byte
+		pins int    // without --part
+		part int    // with it
+		want string // of the error; "": none
+	}{
+		"whole":                       {whole, 3, 3, ""},
+		"nothing":                     {nil, 0, 0, ""},
+		"one pin":                     {export(t, testPins()[:1]), 1, 1, ""},
+		"cut after a line":            {join(lines[0], lines[1]), 0, 2, "cut off"},
+		"cut after the first":         {lines[0], 0, 1, "cut off"},
+		"a line in the middle is out": {join(lines[0], lines[2]), 0, 2, "had 3 pins when it was written, and here are 2"},
+		"the first is out":            {join(lines[1], lines[2]), 2, 2, ""},
+		"two, one behind the other":   {join(whole, whole), 6, 6, ""},
+		"two, the first is cut":       {join(lines[0], lines[1], whole), 0, 5, "line 3: the export does not end"},
+		"what states nothing":         {foreign, 1, 1, ""},
+		"a list that states its end":  {join(foreign, mark), 1, 1, ""},
+		"a list that failed":          {join(foreign, failed), 0, 0, "it broke"},
+	} {
+		for _, part := range []bool{false, true} {
+			pins, summary, err := read(test.data, backup.Rules{Part: part})
+			wrong, n := test.want, test.pins
+			if part && name != "a list that failed" {
+				wrong, n = "", test.part
+			}
+			if wrong != "" {
+				if !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), wrong) {
+					t.Errorf("%s, part %t: %v", name, part, err)
+				}
+			} else if err != nil || len(pins) != n || len(summary.Warnings) > 0 {
+				t.Errorf("%s, part %t: %d pins, %v, %v", name, part, len(pins), err, summary.Warnings)
+			}
+		}
+	}
+}
+
+// What cannot be a pin is handed on as it came, and what is no object is not.
+func TestSkipped(t *testing.T) {
+	lines := bytes.SplitAfter(export(t, testPins()), []byte("\n"))[:3]
+	long := fmt.Sprintf(`{"cid":%q, "name":%q}`, testCid(7), strings.Repeat("x", api.MaxNameBytes+1))
+	empty := fmt.Sprintf("{\n  \"cid\": %q,\n  \"metadata\": {\"\": \"x\"}\n}", testCid(8))
+	none := `{"name":"no cid"}`
+	data := bytes.Join([][]byte{lines[0], []byte(long + "\n" + empty + "\n"), lines[1], []byte(none + "\n"), bytes.Replace(lines[2], []byte(`"export_ends":3`), []byte(`"export_ends":6`), 1)}, nil)
+	var skipped []string
+	rules := backup.Rules{Skip: func(text []byte) error { skipped = append(skipped, string(text)); return nil }}
+	pins, summary, err := read(data, rules)
+	if err != nil || len(pins) != 3 || summary.Skipped != 3 || !slices.Equal(skipped, []string{long, empty, none}) {
+		t.Errorf("%d pins, %+v, %v, skipped %q", len(pins), summary, err, skipped)
+	}
+	if _, summary, err := read(data, backup.Rules{}); summary.Skipped != 3 || !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), "line 2: ") {
+		t.Errorf("refused: %+v, %v", summary, err)
+	}
+	for _, damage := range []string{"x\n", `{"cid":`, strings.Repeat("x", 2<<20)} {
+		if _, _, err := read([]byte(string(data)+damage), rules); !errors.Is(err, api.ErrInvalid) {
+			t.Errorf("%.20q is passed over: %v", damage, err)
+		}
+	}
+	broke := errors.New("the disk is full")
+	if _, _, err := read(data, backup.Rules{Skip: func([]byte) error { return broke }}); !errors.Is(err, broke) {
+		t.Errorf("what is skipped cannot be written: %v", err)
 	}
 }

@@ -150,7 +150,10 @@ func (k *Keeper) write(ctx context.Context, now time.Time) (file, error) {
 			return errors.Join(ctx.Err(), w.Write(pin))
 		})
 		out.pins = w.Pins
-		return err
+		if err != nil {
+			return err
+		}
+		return w.End()
 	})
 	if err != nil {
 		return out, err

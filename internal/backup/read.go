@@ -30,6 +30,12 @@ type Rules struct {
 	// same root: its meta pins become pins, and the shards and their DAG, which
 	// those cover, are left out. Without it such lines are refused.
 	Whole bool
+	// Part says that lines of the export were taken out or moved: that its end is
+	// stated and missing is no fault then.
+	Part bool
+	// Skip is called with what is an object and cannot be a pin, as it came; nil:
+	// such an entry is refused. What is no object is damage, and refused anyway.
+	Skip func(text []byte) error
 	// Change is called with each pin that was read; nil: nothing is changed.
 	Change func(*api.Pin)
 }
@@ -39,15 +45,17 @@ type Summary struct {
 	Pins    uint64 // handed on
 	Expired uint64 // left out, because their time was over
 	Shards  uint64 // left out, because a pin of their root covers them
+	Skipped uint64 // left out, because they cannot be pins; or they could be, with Rules.Skip
 	// Warnings are what was read and not understood, once each.
 	Warnings []string
 }
 
 // Read calls each with the pins of an export, gzipped or not, and the lines that
 // they begin in, counted from 1. An export is any stream of JSON objects: one a
-// line, printed over several lines, or one array of them. It reads to the end also when lines are bad, and then returns
-// an error with code invalid that names them, up to a limit. An error of each
-// ends it at once. Memory is constant.
+// line, printed over several lines, or one array of them. It reads to the end
+// also when lines are bad, or when the export states its end and that is missing,
+// and then returns an error with code invalid that names them, up to a limit. An
+// error of each ends it at once. Memory is constant.
 func Read(in io.Reader, rules Rules, each func(line int, pin api.Pin) error) (Summary, error) {
 	r := reader{rules: rules}
 	plain, err := unpack(in)
@@ -60,6 +68,7 @@ func Read(in io.Reader, rules Rules, each func(line int, pin api.Pin) error) (Su
 		r.line = line
 		switch {
 		case errors.Is(err, io.EOF):
+			r.checkEnd()
 			return r.summary, r.refusal()
 		case errors.Is(err, errLongLine) || errors.Is(err, errOpenArray):
 			r.values++
@@ -109,6 +118,42 @@ type reader struct {
 	summary  Summary
 	problems []string
 	bad      int
+	begun    int // the entry in which an export began that states its end; 0: none is open
+}
+
+// follow notes where exports that state their end begin and end. Several may
+// stand one behind the other.
+func (r *reader) follow(given map[string]json.RawMessage) {
+	if _, ok := given[fieldBegins]; ok {
+		r.checkEnd()
+		r.begun = r.values
+	}
+	var pins int
+	if raw, ok := given[fieldEnds]; ok && r.begun > 0 {
+		if has := r.values - r.begun + 1; json.Unmarshal(raw, &pins) != nil || pins != has {
+			r.incomplete(fmt.Errorf("the export had %s pins when it was written, and here are %d", raw, has))
+		}
+		r.begun = 0
+	}
+}
+
+// checkEnd looks whether an export that states its end is open.
+func (r *reader) checkEnd() {
+	if r.begun > 0 {
+		r.incomplete(errors.New("the export does not end as it says that it will"))
+	}
+}
+
+func (r *reader) incomplete(err error) {
+	if !r.rules.Part {
+		r.problem(fmt.Errorf("%w: it was cut off, or lines were taken out; if that is meant, give --part", err))
+	}
+}
+
+// mark is the last line of a list of the REST API, if its client asked for one.
+type mark struct {
+	End   bool
+	Error *struct{ Message string }
 }
 
 func (r *reader) problem(err error) {
@@ -138,10 +183,28 @@ func (r *reader) refusal() error {
 	return api.Errorf(api.CodeInvalid, "%d of %d entries cannot be imported:\n%s", r.bad, r.values, text)
 }
 
-// take handles one line. The error is that of each.
+// take handles one line. The error is that of each, or of Skip.
 func (r *reader) take(text []byte, each func(int, api.Pin) error) error {
-	pin, err := r.decode(text)
+	var given map[string]json.RawMessage
+	if err := json.Unmarshal(text, &given); err != nil {
+		r.problem(fmt.Errorf("it is no JSON object: %w", err))
+		return nil
+	}
+	r.follow(given)
+	var end mark
+	if _, pin := given["cid"]; !pin && json.Unmarshal(text, &end) == nil && end.End {
+		r.values--
+		if end.Error != nil {
+			r.problem(fmt.Errorf("the peer could not give the whole list: %s", end.Error.Message))
+		}
+		return nil
+	}
+	pin, err := r.decode(text, given)
 	if err != nil {
+		r.summary.Skipped++
+		if r.rules.Skip != nil {
+			return r.rules.Skip(text)
+		}
 		r.problem(err)
 		return nil
 	}
@@ -168,13 +231,9 @@ func (r *reader) take(text []byte, each func(int, api.Pin) error) error {
 // fields are those that a line may have; further ones are passed over, with a
 // warning, as those of a later version.
 var fields = []string{"replication_factor_min", "replication_factor_max", "name", "mode", "shard_size", "user_allocations",
-	"expire_at", "metadata", "pin_update", "origins", "cid", "type", "allocations", "max_depth", "reference", "timestamp", "revision"}
+	"expire_at", "metadata", "pin_update", "origins", "cid", "type", "allocations", "max_depth", "reference", "timestamp", "revision", fieldBegins, fieldEnds}
 
-func (r *reader) decode(text []byte) (api.Pin, error) {
-	var given map[string]json.RawMessage
-	if err := json.Unmarshal(text, &given); err != nil {
-		return api.Pin{}, fmt.Errorf("it is no JSON object: %w", err)
-	}
+func (r *reader) decode(text []byte, given map[string]json.RawMessage) (api.Pin, error) {
 	for name := range given {
 		if !slices.Contains(fields, name) {
 			r.warn("the field %q is not known to this version and is left out", name)

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -16,30 +17,56 @@ import (
 )
 
 // Writer writes pins, one JSON object a line: what the incumbent's
-// `state export` prints and its `state import` reads.
+// `state export` prints and its `state import` reads. The first pin says that
+// the last one will say that it is the last, in fields that others pass over, so
+// that an export that was cut off is known as one wherever it was cut.
 type Writer struct {
-	encoder *json.Encoder
-	Pins    uint64 // written so far
+	out  io.Writer
+	last []byte // the newest pin, which waits until it is known whether it is the last
+	Pins uint64 // so far
 }
 
-// NewWriter writes to out.
-func NewWriter(out io.Writer) *Writer {
-	encoder := json.NewEncoder(out)
-	encoder.SetEscapeHTML(false)
-	return &Writer{encoder: encoder}
-}
+// Fields of the first and the last pin of an export.
+const (
+	fieldBegins = "export_begins" // true
+	fieldEnds   = "export_ends"   // how many pins the export has
+)
+
+// NewWriter writes to out. The user must call End after the last pin.
+func NewWriter(out io.Writer) *Writer { return &Writer{out: out} }
 
 // Write writes one pin. Its revision is left out: it means nothing elsewhere.
 func (w *Writer) Write(pin api.Pin) error {
+	if err := w.flush(""); err != nil {
+		return err
+	}
 	pin.Revision = 0
 	if pin.Allocations == nil {
 		pin.Allocations = []peer.ID{}
 	}
-	if err := w.encoder.Encode(pin); err != nil {
+	var line bytes.Buffer
+	encoder := json.NewEncoder(&line)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(pin); err != nil {
 		return fmt.Errorf("write pin %s: %w", pin.Cid, err)
 	}
 	w.Pins++
+	if w.last = bytes.TrimSuffix(bytes.TrimSpace(line.Bytes()), []byte("}")); w.Pins == 1 {
+		w.last = fmt.Appendf(w.last, ",%q:true", fieldBegins)
+	}
 	return nil
+}
+
+// End writes what waits.
+func (w *Writer) End() error { return w.flush(fmt.Sprintf(",%q:%d", fieldEnds, w.Pins)) }
+
+func (w *Writer) flush(more string) error {
+	if w.last == nil {
+		return nil
+	}
+	_, err := w.out.Write(append(append(w.last, more...), "}\n"...))
+	w.last = nil
+	return err
 }
 
 // WriteFile writes a file that appears whole or not at all, also through a

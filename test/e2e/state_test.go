@@ -118,6 +118,14 @@ func TestBackupAndRestore(t *testing.T) {
 	if out, err := follower.service("state", "import", "--replace", "--yes", bad); exitCode(err) != 1 || !strings.Contains(out, "line 2") {
 		t.Errorf("import of rubbish: %v\n%s", err, out)
 	}
+	impossible, aside := `{"cid":"QmP63DkAFEnDYNjDYBpyNDfttu1fvUw99x1brscPzpqmmq","metadata":{"":"x"}}`+"\n", filepath.Join(c.base, "aside.ndjson")
+	if err := os.WriteFile(bad, []byte(impossible), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	follower.mustService("state", "import", "--skip-bad", aside, bad)
+	if got, err := os.ReadFile(aside); err != nil || string(got) != impossible {
+		t.Errorf("aside lies %q, %v", got, err)
+	}
 	if got := c.samePinset(startTime); len(got) != 0 {
 		t.Fatalf("rubbish made %d pins", len(got))
 	}
