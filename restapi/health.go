@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"holdfast/api"
@@ -14,8 +15,8 @@ type Health interface {
 	Readiness(context.Context) api.Readiness
 }
 
-// IsHealth says whether a path is one of those that NewHealth answers. They say
-// no more than how the peer is, and probes of machines ask without credentials.
+// IsHealth says whether a path is one of those that NewHealth answers. Probes of
+// machines ask them without credentials.
 func IsHealth(path string) bool { return path == "/health" || path == "/health/ready" }
 
 // NewHealth answers /health and /health/ready in the same way as New does, for
@@ -25,6 +26,25 @@ func NewHealth(health Health) http.Handler {
 	mux.HandleFunc("GET /health", alive)
 	mux.HandleFunc("GET /health/ready", readiness(health))
 	return mux
+}
+
+// NewPublicHealth answers the same for who gave no credentials: how the peer is,
+// and the names of the reasons, but none of their texts, which tell of peers,
+// disks and content.
+func NewPublicHealth(health Health) http.Handler { return NewHealth(public{health}) }
+
+type public struct{ health Health }
+
+func (p public) Readiness(ctx context.Context) api.Readiness {
+	full := p.health.Readiness(ctx)
+	var names []api.Condition
+	for _, reason := range full.Reasons {
+		c := api.Condition{Name: reason.Name, Message: "with credentials this peer says more"}
+		if !slices.Contains(names, c) {
+			names = append(names, c)
+		}
+	}
+	return api.NotReady(names...)
 }
 
 // alive answers that the process serves, whatever else is wrong.

@@ -49,3 +49,29 @@ func TestNotReady(t *testing.T) {
 		}
 	}
 }
+
+// Who gave no credentials learns how the peer is, and the names of the reasons.
+func TestPublicHealth(t *testing.T) {
+	full := api.NotReady(api.Condition{Name: "ping", Subject: "peer-a", Message: "peer-a at 10.0.0.1 is away", Since: time.Unix(1, 0)},
+		api.Condition{Name: "ping", Subject: "peer-b", Message: "peer-b is away"}, api.Condition{Name: api.AlertNoLeader, Message: "two of three are away"})
+	full.Stage = "opens /var/lib/secret"
+	const more = "with credentials this peer says more"
+	for _, c := range []struct {
+		path   string
+		says   api.Readiness
+		status int
+		body   string
+	}{
+		{"/health", full, 204, ""},
+		{"/health/ready", api.NotReady(), 200, `{"ready":true,"reasons":[]}` + "\n"},
+		{"/health/ready", full, 503, `{"code":503,"message":"not ready: ping: ` + more + `; no_leader: ` + more + `","reason":"unavailable","ready":false,` +
+			`"reasons":[{"name":"ping","message":"` + more + `"},{"name":"no_leader","message":"` + more + `"}]}` + "\n"},
+	} {
+		w := httptest.NewRecorder()
+		handler := restapi.NewPublicHealth(health(func() api.Readiness { return c.says }))
+		handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, c.path, nil))
+		if w.Code != c.status || w.Body.String() != c.body {
+			t.Errorf("%s: %d %s", c.path, w.Code, w.Body)
+		}
+	}
+}

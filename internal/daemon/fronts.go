@@ -44,6 +44,7 @@ func (d *Daemon) openFronts(s *stages) error {
 		d.certificate, shared.Certificate = certificate, certificate
 		d.tell = append(d.tell, certificate.Conditions)
 	}
+	public := restapi.NewPublicHealth(d)
 	health := func(r *http.Request) bool { return r.URL.Path == "/health" }
 	open := []struct {
 		into *(*front.Front)
@@ -51,10 +52,10 @@ func (d *Daemon) openFronts(s *stages) error {
 	}{
 		// Bulk writes hold nothing for a client that thinks.
 		{&d.rest, front.API{Name: "restapi", Listen: c.RESTListen, Deny: front.DenyREST, Open: func(r *http.Request) bool { return restapi.IsHealth(r.URL.Path) },
-			Health: restapi.NewHealth(d), Tells: func(r *http.Request) bool { return r.URL.Path == "/health/alerts" },
+			Health: restapi.NewHealth(d), Public: public, Tells: func(r *http.Request) bool { return r.URL.Path == "/health/alerts" },
 			Patient: func(r *http.Request) bool { return r.Method == http.MethodPost && r.URL.Path == "/pins" }}},
-		{&d.proxy, front.API{Name: "ipfsproxy", Listen: c.ProxyListen, Deny: front.DenyKubo, Open: health}},
-		{&d.pinsvc, front.API{Name: "pinsvc", Listen: c.PinsvcListen, Deny: front.DenyPinning, Open: health}},
+		{&d.proxy, front.API{Name: "ipfsproxy", Listen: c.ProxyListen, Deny: front.DenyKubo, Open: health, Public: public}},
+		{&d.pinsvc, front.API{Name: "pinsvc", Listen: c.PinsvcListen, Deny: front.DenyPinning, Open: health, Public: public}},
 		{&d.gateway, front.API{Name: "ipfs.gateway", Listen: c.IPFSGatewayListen, Deny: front.DenyREST}},
 	}
 	for _, o := range open {

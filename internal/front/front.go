@@ -36,6 +36,9 @@ type API struct {
 	Deny   func(http.ResponseWriter, *api.Error)
 	// Open are requests that anybody may make, under any name of this peer; nil: none.
 	Open func(*http.Request) bool
+	// Public answers what Open selects when not everybody may know everything, and
+	// whoever asks has not said who they are; nil: the API itself does.
+	Public http.Handler
 	// Health answers what Open selects while the peer answers nothing else: it
 	// starts, or is outside; nil: nothing does.
 	Health http.Handler

@@ -59,8 +59,35 @@ func (g *Guard) wrap(a API, next http.Handler) http.Handler {
 		if len(access.Users) > 0 && !open && !g.admit(w, r, access, a.Deny) {
 			return
 		}
+		if open && a.Public != nil && !g.knows(r, access) {
+			a.Public.ServeHTTP(w, r)
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// knows says whether who asks may know everything: with the right credentials,
+// or when nobody has any, under a name of this peer. What is open is answered to
+// the others, too, so wrong credentials are counted here and not refused.
+func (g *Guard) knows(r *http.Request, access *Access) bool {
+	if len(access.Users) == 0 {
+		return overUnix(r) || access.knownHost(r.Host)
+	}
+	given := r.Header.Get("Authorization")
+	if given == "" || g.throttle.isRight(given, access.Users) {
+		return given != ""
+	}
+	from := clientOf(r)
+	if _, ok := g.throttle.begin(from, time.Now()); !ok {
+		return false
+	}
+	if user, ok := access.authenticated(r); ok {
+		g.throttle.right(given, user, access.Users[user])
+		return true
+	}
+	g.throttle.wrong(from, time.Now())
+	return false
 }
 
 // admit lets a request with the right credentials through and answers any

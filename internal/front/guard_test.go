@@ -207,3 +207,57 @@ func TestReloadKeepsWhoIsKnown(t *testing.T) {
 		}
 	})
 }
+
+// What is open tells more to who may use the API, and nobody can guess by it.
+func TestOpenTellsStrangersLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		says := func(text string) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
+		}
+		a := API{Name: "test", Deny: DenyREST, Public: says("less"), Open: func(r *http.Request) bool { return r.URL.Path == "/health" }}
+		ask := func(h http.Handler, host, path, password string) string {
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			r.Host = host
+			if password != "" {
+				r.SetBasicAuth("ann", password)
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != http.StatusOK {
+				return http.StatusText(w.Code)
+			}
+			return w.Body.String()
+		}
+		users := NewGuard(Access{Users: map[string]string{"ann": "right"}}, slog.New(slog.DiscardHandler)).wrap(a, says("all"))
+		nobody := NewGuard(Access{}, slog.New(slog.DiscardHandler)).wrap(a, says("all"))
+		for _, test := range []struct {
+			h                          http.Handler
+			host, path, password, want string
+		}{
+			{users, "x", "/health", "", "less"},
+			{users, "x", "/health", "wrong", "less"},
+			{users, "x", "/health", "right", "all"},
+			{users, "x", "/id", "", "Unauthorized"},
+			{users, "x", "/id", "right", "all"},
+			{nobody, "localhost", "/health", "", "all"},
+			{nobody, "localhost", "/id", "", "all"},
+			{nobody, "page.example", "/health", "", "less"}, // of a web page, by DNS rebinding
+			{nobody, "page.example", "/id", "", "Forbidden"},
+		} {
+			if got := ask(test.h, test.host, test.path, test.password); got != test.want {
+				t.Errorf("%s with %q as %q: %q, want %q", test.path, test.password, test.host, got, test.want)
+			}
+		}
+		fresh := NewGuard(Access{Users: map[string]string{"ann": "right"}}, slog.New(slog.DiscardHandler)).wrap(a, says("all"))
+		for range 2 * freeAttempts {
+			ask(fresh, "x", "/health", "guessed")
+		}
+		if got := ask(fresh, "x", "/health", "right"); got != "less" {
+			t.Errorf("the right password among guesses: %q", got)
+		}
+		time.Sleep(time.Hour)
+		if got := ask(fresh, "x", "/health", "right"); got != "all" {
+			t.Errorf("later: %q", got)
+		}
+	})
+}
