@@ -54,6 +54,15 @@ var statusOf = []struct {
 	{CodeGone, http.StatusGone},
 }
 
+// Codes are all that there are.
+func Codes() []Code {
+	out := make([]Code, 0, len(statusOf))
+	for _, row := range statusOf {
+		out = append(out, row.code)
+	}
+	return out
+}
+
 // HTTPStatus returns the status of a code; an unknown code is a fault of ours.
 func (c Code) HTTPStatus() int {
 	for _, row := range statusOf {

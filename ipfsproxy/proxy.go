@@ -14,6 +14,7 @@ import (
 	"holdfast/api"
 	"holdfast/internal/drain"
 	"holdfast/internal/kuborpc"
+	httproute "holdfast/internal/route"
 	"holdfast/internal/spool"
 )
 
@@ -128,6 +129,9 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer out.close()
 	call, ok := kuborpc.Resolve(r)
 	found, routed := routes[call.Name]
+	if ok {
+		httproute.Serves(r, kuborpc.Root+"/"+call.Name)
+	}
 	switch {
 	case r.Method != http.MethodPost:
 		p.deps.Node.ServeHTTP(out, kuborpc.Harmless(r))

@@ -10,6 +10,7 @@ import (
 
 	"holdfast/api"
 	"holdfast/internal/drain"
+	"holdfast/internal/route"
 	"holdfast/internal/spool"
 
 	"github.com/gorilla/mux"
@@ -25,12 +26,15 @@ type Config struct {
 	// Spools keep answers that cannot go to their clients yet. nil: some of them,
 	// in memory.
 	Spools *spool.Store
+	// Metrics answers GET /metrics. nil: there is no such route.
+	Metrics http.Handler
 }
 
 type server struct {
 	service Service
 	adder   Adder
 	stop    <-chan struct{}
+	metrics http.Handler
 	log     *slog.Logger
 	spools  *spool.Store
 	router  *mux.Router
@@ -41,7 +45,7 @@ type server struct {
 // New returns the handler of every route. Listening, TLS, credentials, CORS
 // and host checks are its caller's.
 func New(service Service, adder Adder, config Config) http.Handler {
-	s := &server{service: service, adder: adder, stop: config.Stopping, log: config.Logger, spools: config.Spools, router: mux.NewRouter().SkipClean(true).UseEncodedPath()}
+	s := &server{service: service, adder: adder, stop: config.Stopping, metrics: config.Metrics, log: config.Logger, spools: config.Spools, router: mux.NewRouter().SkipClean(true).UseEncodedPath()}
 	s.encoders.New = func() any { return newEncoder() }
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -66,6 +70,9 @@ func (s *server) routes() {
 	get("/health/alerts", s.alerts)
 	read("/id", s.id)
 	get("/version", s.version)
+	if s.metrics != nil {
+		get("/metrics", s.metrics.ServeHTTP)
+	}
 	read("/peers", s.peers)
 	post("/peers", s.addPeer)
 	del("/peers/{peer}", s.removePeer)
@@ -90,8 +97,19 @@ func (s *server) routes() {
 	post("/pins/{space:ipfs|ipns|ipld}/{path:.+}", s.pinPath)
 	del("/pins/{space:ipfs|ipns|ipld}/{path:.+}", s.unpinPath)
 
+	s.router.Use(nameRoute)
 	s.router.NotFoundHandler = http.HandlerFunc(s.notFound)
 	s.router.MethodNotAllowedHandler = http.HandlerFunc(s.methodNotAllowed)
+}
+
+// nameRoute tells who measures requests which route serves one.
+func nameRoute(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if template, err := mux.CurrentRoute(r).GetPathTemplate(); err == nil {
+			route.Serves(r, template)
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // serve gives the request an id, sends a path that ends in a slash to the one

@@ -54,6 +54,7 @@ const (
 // door answers the questions of strangers.
 type door struct {
 	joiner  *joinerService
+	refused func() // is told of those who ask too much
 	all     *rate.Limiter
 	reading *crowd.Crowd[network.Stream]
 
@@ -65,7 +66,7 @@ type door struct {
 }
 
 func newDoor(services Services) *door {
-	return &door{joiner: &joinerService{joiner: services.Joiner}, all: rate.NewLimiter(doorPerSecond, doorBurst),
+	return &door{joiner: &joinerService{joiner: services.Joiner}, refused: services.Events.refused, all: rate.NewLimiter(doorPerSecond, doorBurst),
 		reading: crowd.New[network.Stream](readAtOnce, readAtOncePerAddress, nil),
 		peers:   map[peer.ID]int{}, addresses: map[netip.Prefix]int{}, hosts: map[netip.Prefix]*rate.Limiter{}}
 }
@@ -90,7 +91,7 @@ func (d *door) open(h host.Host) {
 func (d *door) hear(s network.Stream) answer {
 	caller, at := s.Conn().RemotePeer(), crowd.AddressOf(s.Conn().RemoteMultiaddr())
 	if !d.mayAsk(at) {
-		return answer{Error: errTooMany()}
+		return d.turnAway()
 	}
 	if out, crowded := d.reading.Add(s, at); crowded {
 		_ = out.Reset()
@@ -102,14 +103,15 @@ func (d *door) hear(s network.Stream) answer {
 		return answer{Error: api.Errorf(api.CodeInvalid, "the question was not understood: %w", err)}
 	}
 	if !d.enter(caller, at) {
-		return answer{Error: errTooMany()}
+		return d.turnAway()
 	}
 	defer d.leave(caller, at)
 	return d.answer(q, caller)
 }
 
-func errTooMany() *api.Error {
-	return api.Errorf(api.CodeRateLimited, "this peer is asked by too many who are no members of its cluster; try again in a moment")
+func (d *door) turnAway() answer {
+	d.refused()
+	return answer{Error: api.Errorf(api.CodeRateLimited, "this peer is asked by too many who are no members of its cluster; try again in a moment")}
 }
 
 // mayAsk counts a question against the rates. An address that has not asked for

@@ -41,6 +41,7 @@ const (
 type gate struct {
 	host.Host
 	isMember func(peer.ID) bool // nil: nobody calls
+	refused  func()             // is told of strangers
 
 	mu    sync.Mutex
 	turns map[peer.ID]chan struct{} // of large messages
@@ -51,6 +52,7 @@ func (g *gate) SetStreamHandler(id protocol.ID, serve network.StreamHandler) {
 	g.Host.SetStreamHandler(id, func(s network.Stream) {
 		caller := s.Conn().RemotePeer()
 		if !g.isMember(caller) {
+			g.refused()
 			refuse(s)
 			return
 		}

@@ -72,6 +72,7 @@ type Services struct {
 	Tracker Tracker
 	Monitor Monitor
 	Node    Node
+	Events  Events
 }
 
 // Reply carries a result, or the error with its code.

@@ -31,11 +31,14 @@ type libp2pTransport struct {
 // transport to reach them. roleOf says what a caller is to this peer; strangers
 // reach the Joiner alone, and nothing that they send reaches gorpc.
 func Serve(h host.Host, services Services, roleOf func(peer.ID) Role) (Transport, error) {
-	inside := &gate{Host: h, isMember: func(id peer.ID) bool { return roleOf(id) != Stranger }, turns: map[peer.ID]chan struct{}{}}
-	server := rpc.NewServer(inside, protocol.ID(api.RPCProtocol),
-		rpc.WithAuthorizeFunc(func(id peer.ID, service, method string) bool {
-			return Allowed(roleOf(id), service, method)
-		}))
+	inside := &gate{Host: h, isMember: func(id peer.ID) bool { return roleOf(id) != Stranger }, turns: map[peer.ID]chan struct{}{}, refused: services.Events.refused}
+	options := []rpc.ServerOption{rpc.WithAuthorizeFunc(func(id peer.ID, service, method string) bool {
+		return Allowed(roleOf(id), service, method)
+	})}
+	if services.Events.Serves != nil && services.Events.Served != nil {
+		options = append(options, rpc.WithServerStatsHandler(served{services.Events}))
+	}
+	server := rpc.NewServer(inside, protocol.ID(api.RPCProtocol), options...)
 	for name, object := range services.objects() {
 		if name == serviceJoiner {
 			continue

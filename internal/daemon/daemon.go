@@ -21,6 +21,7 @@ import (
 	"holdfast/internal/backup"
 	"holdfast/internal/front"
 	"holdfast/internal/spool"
+	"holdfast/internal/telemetry"
 	"holdfast/ipfsproxy"
 	"holdfast/monitor"
 	"holdfast/pintracker"
@@ -58,6 +59,7 @@ type Daemon struct {
 	outside   atomic.Pointer[api.Error]
 	stage     atomic.Pointer[string] // of its start; nil: not begun
 	reloading reloading
+	metrics   *telemetry.Metrics
 	parts     // complete once ready is closed
 }
 
@@ -103,7 +105,7 @@ func New(opts Options) (*Daemon, error) {
 		return nil, errors.New("a peer needs an identity; 'cluster-service init' makes one")
 	}
 	return &Daemon{opts: opts, logger: opts.Logger.With("peer", opts.Config.PeerName), ready: make(chan struct{}),
-		reloading: reloading{level: opts.LogLevel, current: opts.Config}}, nil
+		reloading: reloading{level: opts.LogLevel, current: opts.Config}, metrics: telemetry.New()}, nil
 }
 
 // Ready is closed when the peer answers requests.
@@ -316,7 +318,7 @@ func (d *Daemon) openLog(s *stages) error {
 	if d.seams.Pace != nil {
 		d.seams.Pace(&pace)
 	}
-	d.log, err = consensus.New(pace, consensus.Deps{Machine: d.state, Transport: a.Transport, Logs: a.Logs, Stable: a.Stable, FS: d.seams.FS,
+	d.log, err = consensus.New(pace, consensus.Deps{Machine: measured{d.state, d.metrics}, Transport: a.Transport, Logs: a.Logs, Stable: a.Stable, FS: d.seams.FS,
 		Lead: func(ctx context.Context) { d.cluster.Lead(ctx) }, Logger: raftLogger(d.logger)})
 	if err != nil {
 		return err
@@ -365,9 +367,9 @@ func (d *Daemon) openCluster() error {
 	if d.opts.Cluster.Founder {
 		d.clusterCfg.ClusterID = d.opts.Cluster.ID
 	}
-	services := rpc.Services{Node: blockWriter{d}}
+	services := rpc.Services{Node: blockWriter{d}, Events: d.rpcEvents()}
 	remote := &lateTransport{}
-	d.remote = rpc.NewClient(remote)
+	d.remote = rpc.NewClient(rpc.Observed(remote, services.Events))
 	d.monitor = monitor.New(monitor.Config{Self: d.ID()}, monitor.Deps{Sender: d.remote, Leader: d.log.Leader,
 		Collect: func(ctx context.Context) api.PeerReport { return d.cluster.LocalReport(ctx) },
 		Members: d.memberIDs, Logger: d.logger.With("part", "monitor"), Wall: d.seams.Wall})
@@ -406,7 +408,8 @@ type lateTransport struct{ rpc.Transport }
 
 // openGates gives the HTTP APIs their handlers.
 func (d *Daemon) openGates() {
-	d.rest.Ready(restapi.New(d.cluster, d.adder, restapi.Config{Logger: d.logger.With("part", "restapi"), Stopping: d.rest.Stopping(), Spools: d.spools}))
+	d.metrics.Show(d.picture)
+	d.rest.Ready(restapi.New(d.cluster, d.adder, restapi.Config{Logger: d.logger.With("part", "restapi"), Stopping: d.rest.Stopping(), Spools: d.spools, Metrics: d.metrics.Handler()}))
 	d.proxy.Ready(ipfsproxy.New(ipfsproxy.Deps{Service: d.cluster, Adder: d.adder, Node: d.node.RPC(), Lease: d.node.Lease,
 		Spools: d.spools, Logger: d.logger.With("part", "proxy")}, ipfsproxy.Config{Self: d.ID()}))
 	d.pinsvc.Ready(pinsvc.New(d.cluster, pinsvc.Config{Logger: d.logger.With("part", "pinsvc")}))

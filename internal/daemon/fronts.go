@@ -34,7 +34,7 @@ func (d *Daemon) openFronts(s *stages) error {
 		return err
 	}
 	d.guard = front.NewGuard(access(c), d.logger.With("part", "http"))
-	shared := front.Shared{Guard: d.guard, Outside: d.outside.Load, Logger: d.logger,
+	shared := front.Shared{Guard: d.guard, Outside: d.outside.Load, Events: d.httpEvents(), Logger: d.logger,
 		Limits: front.Limits{Connections: d.descriptors.perAPI}}
 	if c.TLSCert != "" {
 		certificate, err := front.LoadCertificate(c.TLSCert, c.TLSKey, d.logger.With("part", "http"))
@@ -52,7 +52,7 @@ func (d *Daemon) openFronts(s *stages) error {
 	}{
 		// Bulk writes hold nothing for a client that thinks.
 		{&d.rest, front.API{Name: "restapi", Listen: c.RESTListen, Deny: front.DenyREST, Open: func(r *http.Request) bool { return restapi.IsHealth(r.URL.Path) },
-			Health: restapi.NewHealth(d), Public: public, Tells: func(r *http.Request) bool { return r.URL.Path == "/health/alerts" },
+			Health: restapi.NewHealth(d), Public: public, Tells: func(r *http.Request) bool { return r.URL.Path == "/health/alerts" || r.URL.Path == "/metrics" },
 			Patient: func(r *http.Request) bool { return r.Method == http.MethodPost && r.URL.Path == "/pins" }}},
 		{&d.proxy, front.API{Name: "ipfsproxy", Listen: c.ProxyListen, Deny: front.DenyKubo, Open: health, Public: public}},
 		{&d.pinsvc, front.API{Name: "pinsvc", Listen: c.PinsvcListen, Deny: front.DenyPinning, Open: health, Public: public}},
@@ -66,6 +66,7 @@ func (d *Daemon) openFronts(s *stages) error {
 		}
 		*o.into = f
 		if len(o.api.Listen) > 0 {
+			d.metrics.HTTPListens(o.api.Name)
 			s.start(o.api.Name, f.Run)
 			d.tell = append(d.tell, f.Conditions)
 		}

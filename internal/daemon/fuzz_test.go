@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,9 +36,13 @@ type victim struct {
 	// end a log with them, as raft believes its members.
 	raftAt peer.AddrInfo
 	member peer.ID // whom raftAt takes for one
+	stop   func()  // ends the peer, and waits for that
 }
 
-func startVictim(t testing.TB) *victim {
+func startVictim(t testing.TB) *victim { return startPeer(t, nil) }
+
+// startPeer starts one whose node fails as fault says.
+func startPeer(t testing.TB, fault func(fake.Op) error) *victim {
 	t.Helper()
 	folder, err := Found(t.TempDir())
 	if err != nil {
@@ -51,7 +56,7 @@ func startVictim(t testing.TB) *victim {
 	}
 	d, err := New(Options{Dir: folder.Dir, Config: effective.Config, Identity: folder.Identity, Cluster: folder.Cluster,
 		Seams: Seams{Node: func(wanted func(keep func(api.Pin) bool) error) (Node, error) {
-			return fake.New(fake.Config{World: fake.NewWorld(0), Disk: fake.NewDisk(folder.Identity.ID), Wanted: wanted})
+			return fake.New(fake.Config{World: fake.NewWorld(0), Disk: fake.NewDisk(folder.Identity.ID), Wanted: wanted, Fault: fault})
 		}}})
 	if err != nil {
 		t.Fatal(err)
@@ -59,12 +64,13 @@ func startVictim(t testing.TB) *victim {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("the peer ended with %v", err)
 		}
 	})
+	t.Cleanup(stop)
 	select {
 	case <-d.Ready():
 	case err := <-done:
@@ -80,7 +86,7 @@ func startVictim(t testing.TB) *victim {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &victim{daemon: d, at: peer.AddrInfo{ID: d.ID(), Addrs: d.host.Addrs()}, secret: folder.Cluster.Secret, token: token}
+	v := &victim{daemon: d, at: peer.AddrInfo{ID: d.ID(), Addrs: d.host.Addrs()}, secret: folder.Cluster.Secret, token: token, stop: stop}
 	v.startRaft(t)
 	return v
 }

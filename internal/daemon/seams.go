@@ -52,6 +52,7 @@ type Node interface {
 	Damaged() []cid.Cid
 	DamageFound() <-chan struct{}
 	Conditions() []api.Condition
+	Stats() node.Stats
 }
 
 // Agreement is what raft stands on.

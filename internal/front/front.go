@@ -47,6 +47,8 @@ type API struct {
 	// Patient are requests whose body may pause for as long as it likes, because
 	// nothing is held for them; nil: none.
 	Patient func(*http.Request) bool
+
+	refused func(reason string) // is told of what is refused; nil: nobody is
 }
 
 // Shared is what the APIs of one peer have in common.
@@ -56,6 +58,7 @@ type Shared struct {
 	Outside     func() *api.Error // why the peer answers nothing; nil: it does
 	Limits      Limits
 	Timeouts    Timeouts
+	Events      Events
 	Logger      *slog.Logger
 }
 
@@ -74,6 +77,7 @@ type Front struct {
 // Open listens on the addresses of an API; a busy one is named.
 func Open(a API, shared Shared) (*Front, error) {
 	shared.Timeouts = shared.Timeouts.orDefaults()
+	a.refused = func(reason string) { shared.Events.refused(a.Name, reason) }
 	f := &Front{api: a, shared: shared, stopping: make(chan struct{})}
 	limits := shared.Limits.orDefaults().split(len(a.Listen))
 	for _, text := range a.Listen {
@@ -82,9 +86,10 @@ func Open(a API, shared Shared) (*Front, error) {
 			return nil, errors.Join(fmt.Errorf("%s cannot listen on %s: %w%s", a.Name, text, err, a.Hint), f.close())
 		}
 		f.gates = append(f.gates, newGate(l, limits, shared.Timeouts.Idle, f.refuse))
+		f.gates[len(f.gates)-1].turned = func() { a.refuse(RefusedConnections) }
 	}
 	inner := drain.Handler(shared.Guard.wrap(a, http.HandlerFunc(f.serve)))
-	f.server = &http.Server{Handler: shared.Timeouts.wrap(a.Patient, inner), MaxHeaderBytes: maxHeaderBytes,
+	f.server = &http.Server{Handler: f.observe(shared.Timeouts.wrap(a.Patient, inner)), MaxHeaderBytes: maxHeaderBytes,
 		ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
 		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ConnContext: withConn, ConnState: watchState,

@@ -53,10 +53,11 @@ func (g *Guard) wrap(a API, next http.Handler) http.Handler {
 		access := g.access.Load()
 		open := a.Open != nil && a.Open(r)
 		if err := access.checkHost(r, open); err != nil {
+			a.refuse(RefusedHost)
 			a.Deny(w, err)
 			return
 		}
-		if len(access.Users) > 0 && !open && !g.admit(w, r, access, a.Deny) {
+		if len(access.Users) > 0 && !open && !g.admit(w, r, access, &a) {
 			return
 		}
 		if open && a.Public != nil && !g.knows(r, access) {
@@ -93,10 +94,11 @@ func (g *Guard) knows(r *http.Request, access *Access) bool {
 // admit lets a request with the right credentials through and answers any
 // other. An address that has sent many wrong ones has to wait before its next
 // ones are looked at; those that were right before are right at once.
-func (g *Guard) admit(w http.ResponseWriter, r *http.Request, access *Access, deny func(http.ResponseWriter, *api.Error)) bool {
+func (g *Guard) admit(w http.ResponseWriter, r *http.Request, access *Access, a *API) bool {
 	given := r.Header.Get("Authorization")
 	if given == "" {
-		g.refuse(w, deny, "unauthorized: give a user and password (--basic-auth) or a bearer token (--token) of this peer's http.users")
+		a.refuse(RefusedCredentials)
+		g.refuse(w, a.Deny, "unauthorized: give a user and password (--basic-auth) or a bearer token (--token) of this peer's http.users")
 		return false
 	}
 	if g.throttle.isRight(given, access.Users) {
@@ -105,14 +107,16 @@ func (g *Guard) admit(w http.ResponseWriter, r *http.Request, access *Access, de
 	from := clientOf(r)
 	wait, ok := g.throttle.begin(from, time.Now())
 	if !ok {
+		a.refuse(RefusedThrottle)
 		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
-		deny(w, api.Errorf(api.CodeRateLimited, "too many wrong passwords came from your address; try again in %s", wait.Round(time.Second)))
+		a.Deny(w, api.Errorf(api.CodeRateLimited, "too many wrong passwords came from your address; try again in %s", wait.Round(time.Second)))
 		return false
 	}
 	if user, ok := access.authenticated(r); ok {
 		g.throttle.right(given, user, access.Users[user])
 		return true
 	}
+	a.refuse(RefusedCredentials)
 	delay, tell := g.throttle.wrong(from, time.Now())
 	if tell > 0 {
 		g.logger.Warn("wrong credentials", "from", from, "attempts", tell, "method", r.Method, "path", r.URL.Path)
@@ -123,7 +127,7 @@ func (g *Guard) admit(w http.ResponseWriter, r *http.Request, access *Access, de
 	case <-pause.C:
 	case <-r.Context().Done():
 	}
-	g.refuse(w, deny, "unauthorized: these are not the user and password, or the bearer token, of anybody in this peer's http.users")
+	g.refuse(w, a.Deny, "unauthorized: these are not the user and password, or the bearer token, of anybody in this peer's http.users")
 	return false
 }
 

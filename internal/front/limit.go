@@ -53,6 +53,7 @@ type gate struct {
 	limits   Limits
 	idle     time.Duration // for a write
 	refuse   func(net.Conn)
+	turned   func() // is told of each client that there is no room for; nil: nobody is
 	refusing sync.WaitGroup
 
 	mu      sync.Mutex
@@ -170,6 +171,9 @@ func (g *gate) turnAway(c net.Conn) {
 	g.mu.Lock()
 	g.turn(now)
 	g.refused++
+	if g.turned != nil {
+		g.turned()
+	}
 	tell := g.telling < maxRefusing
 	if tell {
 		g.telling++

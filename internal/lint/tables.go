@@ -14,7 +14,7 @@ type layer struct {
 
 // everything below the wiring.
 var everything = []string{"internal/kuborpc", "api", "state", "allocator", "consensus", "pintracker", "monitor", "adder", "node", "cluster",
-	"restapi", "ipfsproxy", "web", "rpc", "client", "config", "internal/telemetry", "internal/faultfs", "internal/fencefs", "internal/presence", "internal/backup", "internal/crowd", "internal/drain", "internal/front", "internal/spool", "internal/version"}
+	"restapi", "ipfsproxy", "web", "rpc", "client", "config", "internal/telemetry", "internal/faultfs", "internal/fencefs", "internal/presence", "internal/backup", "internal/crowd", "internal/drain", "internal/front", "internal/route", "internal/spool", "internal/version"}
 
 var layers = []layer{
 	{pkg: "api", why: "nouns are at the bottom"},
@@ -26,8 +26,8 @@ var layers = []layer{
 	{pkg: "adder", may: []string{"api"}, why: "engines do not know one another"},
 	{pkg: "node", may: []string{"api", "internal/kuborpc"}, why: "engines do not know one another"},
 	{pkg: "cluster", may: []string{"api", "state", "allocator"}, why: "the use cases decide; all else is behind their interfaces"},
-	{pkg: "restapi", may: []string{"api", "internal/drain", "internal/spool"}, why: "edges call interfaces of their own"},
-	{pkg: "ipfsproxy", may: []string{"api", "internal/drain", "internal/kuborpc", "internal/spool"}, why: "edges call interfaces of their own"},
+	{pkg: "restapi", may: []string{"api", "internal/drain", "internal/route", "internal/spool"}, why: "edges call interfaces of their own"},
+	{pkg: "ipfsproxy", may: []string{"api", "internal/drain", "internal/kuborpc", "internal/route", "internal/spool"}, why: "edges call interfaces of their own"},
 	{pkg: "web", may: []string{"api"}, why: "edges call interfaces of their own"},
 	{pkg: "rpc", may: []string{"api", "internal/crowd", "internal/msgpack"}, why: "edges call interfaces of their own"},
 	{pkg: "client", may: []string{"api"}, why: "edges call interfaces of their own"},
@@ -40,10 +40,11 @@ var layers = []layer{
 	{pkg: "internal/msgpack", why: "it follows bytes and knows no messages"},
 	{pkg: "internal/presence", why: "a set of keys knows no pins"},
 	{pkg: "internal/backup", may: []string{"api"}, why: "files of pins know no cluster"},
-	{pkg: "internal/front", may: []string{"api", "internal/drain"}, why: "it stands before the edges and knows none of them"},
+	{pkg: "internal/front", may: []string{"api", "internal/drain", "internal/route"}, why: "it stands before the edges and knows none of them"},
 	{pkg: "internal/spool", may: []string{"api"}, why: "it keeps bytes"},
 	{pkg: "internal/crowd", why: "it counts and knows no protocols"},
 	{pkg: "internal/drain", why: "it speaks HTTP alone"},
+	{pkg: "internal/route", why: "it speaks HTTP alone"},
 	{pkg: "internal/faultfs", why: "it is a file system"},
 	{pkg: "internal/telemetry", may: []string{"api"}, why: "events speak api"},
 	{pkg: "internal/daemon", may: everything, why: "the one place that wires a peer"},

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"holdfast/api"
+	"holdfast/internal/route"
 
 	"github.com/gorilla/mux"
 )
@@ -50,6 +51,14 @@ func New(service Service, config Config) http.Handler {
 	r.HandleFunc("/pins/{requestid}", s.get).Methods(http.MethodGet, http.MethodHead)
 	r.HandleFunc("/pins/{requestid}", s.replace).Methods(http.MethodPost)
 	r.HandleFunc("/pins/{requestid}", s.remove).Methods(http.MethodDelete)
+	r.Use(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if template, err := mux.CurrentRoute(req).GetPathTemplate(); err == nil {
+				route.Serves(req, template)
+			}
+			next.ServeHTTP(w, req)
+		})
+	})
 	r.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, api.Errorf(api.CodeNotFound, "there is nothing at %s", r.URL.Path))
 	})

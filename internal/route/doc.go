@@ -1,0 +1,2 @@
+// Package route tells who measures a request which route served it.
+package route

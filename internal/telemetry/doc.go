@@ -1,0 +1,2 @@
+// Package telemetry shows what a peer does as metrics of Prometheus.
+package telemetry
