@@ -23,6 +23,7 @@ type Config struct {
 	TLSKey       string
 	Insecure     bool     // allow listeners off the loopback without credentials
 	AllowedHosts []string // further Host headers to accept
+	UploadPause  time.Duration
 
 	IPFSPublic        bool // take part in the public network
 	IPFSSwarm         []string
@@ -65,6 +66,7 @@ func New() Config {
 		RESTListen:     []string{"/ip4/127.0.0.1/tcp/9094"},
 		ProxyListen:    []string{"/ip4/127.0.0.1/tcp/9095"},
 		PinsvcListen:   []string{"/ip4/127.0.0.1/tcp/9097"},
+		UploadPause:    5 * time.Minute,
 		IPFSPublic:     true,
 		IPFSSwarm:      []string{"/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"},
 		ReplicationMin: 1,
@@ -102,6 +104,7 @@ var settings = []setting{
 	{"http.tls_key", "PEM file with the key of the HTTP APIs", func(c *Config) any { return &c.TLSKey }},
 	{"http.insecure", "allow HTTP listeners off the loopback without credentials", func(c *Config) any { return &c.Insecure }},
 	{"http.allowed_hosts", "further names that clients may call this peer by, such as peer0:9094", func(c *Config) any { return &c.AllowedHosts }},
+	{"http.upload_pause", "how long a client may send nothing in the middle of an upload before it is given up; longer for sources that pause", func(c *Config) any { return &c.UploadPause }},
 	{"ipfs.public", "take part in the public IPFS network; false: the IPFS nodes of the cluster connect with one another only, whoever dials", func(c *Config) any { return &c.IPFSPublic }},
 	{"ipfs.admit", "peer IDs of IPFS nodes outside the cluster that may connect although ipfs.public is false; they can read whatever this peer holds", func(c *Config) any { return &c.IPFSAdmit }},
 	{"ipfs.swarm", "multiaddrs of the IPFS swarm", func(c *Config) any { return &c.IPFSSwarm }},

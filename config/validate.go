@@ -47,6 +47,9 @@ func (c Config) Validate() []error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		problem("http.tls_cert and http.tls_key: give both or none")
 	}
+	if c.UploadPause < time.Second {
+		problem("http.upload_pause: %s; give at least 1s", c.UploadPause)
+	}
 	if c.BelowMinGrace < 0 || c.BelowMaxGrace < c.BelowMinGrace {
 		problem("repair.below_max_grace %s must be at least repair.below_min_grace %s, and neither negative", c.BelowMaxGrace, c.BelowMinGrace)
 	}

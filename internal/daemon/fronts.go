@@ -35,7 +35,7 @@ func (d *Daemon) openFronts(s *stages) error {
 	}
 	d.guard = front.NewGuard(access(c), d.logger.With("part", "http"))
 	shared := front.Shared{Guard: d.guard, Outside: d.outside.Load, Events: d.httpEvents(), Logger: d.logger,
-		Limits: front.Limits{Connections: d.descriptors.perAPI}}
+		Limits: front.Limits{Connections: d.descriptors.perAPI}, Timeouts: front.Timeouts{Pause: c.UploadPause}}
 	if c.TLSCert != "" {
 		certificate, err := front.LoadCertificate(c.TLSCert, c.TLSKey, d.logger.With("part", "http"))
 		if err != nil {

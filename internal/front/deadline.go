@@ -15,11 +15,13 @@ import (
 // send, an answer that it does not go on to take. What computes for long, or
 // has nothing to say for long, goes on.
 type Timeouts struct {
-	// Idle is how long a client may send nothing while it is waited for, or take
-	// nothing; 0: a minute.
+	// Idle is how long a client may take nothing of an answer; 0: a minute.
 	Idle time.Duration
+	// Pause is how long a client may send nothing of a request's body while it is
+	// waited for; 0: Idle.
+	Pause time.Duration
 	// Trickle is how long all waits for trickleBytes of a request may take
-	// together; 0: ten times Idle.
+	// together; 0: ten times Idle, or twice Pause if that is more.
 	Trickle time.Duration
 	// Drain is how long the rest of a request is waited for that its handler did
 	// not read; 0: ten seconds.
@@ -33,8 +35,11 @@ func (t Timeouts) orDefaults() Timeouts {
 	if t.Idle <= 0 {
 		t.Idle = time.Minute
 	}
+	if t.Pause <= 0 {
+		t.Pause = t.Idle
+	}
 	if t.Trickle <= 0 {
-		t.Trickle = 10 * t.Idle
+		t.Trickle = max(10*t.Idle, 2*t.Pause)
 	}
 	if t.Drain <= 0 {
 		t.Drain = 10 * time.Second
@@ -95,7 +100,7 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	b.reading.Store(true)
 	begun := time.Now()
-	_ = b.control.SetReadDeadline(begun.Add(min(b.timeouts.Idle, b.timeouts.Trickle-b.waited)))
+	_ = b.control.SetReadDeadline(begun.Add(min(b.timeouts.Pause, b.timeouts.Trickle-b.waited)))
 	n, err := b.ReadCloser.Read(p)
 	late := errors.Is(err, os.ErrDeadlineExceeded)
 	if !late {
@@ -109,7 +114,8 @@ func (b *body) Read(p []byte) (int, error) {
 		err, late = os.ErrDeadlineExceeded, true
 	}
 	if late {
-		err = api.Errorf(api.CodeInvalid, "the request was given up: its sender sent nothing, or next to nothing, for %s", max(b.timeouts.Idle, b.waited).Round(time.Second))
+		err = api.Errorf(api.CodeInvalid, "the request was given up: its sender sent nothing, or next to nothing, for %s; let it send without such pauses, or set http.upload_pause (%s) higher",
+			max(time.Since(begun), b.waited).Round(time.Second), b.timeouts.Pause)
 	}
 	// After a failure the rest is unknown, and the server still tries to read it.
 	if errors.Is(err, io.EOF) {

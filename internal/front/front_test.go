@@ -32,7 +32,7 @@ import (
 const patience = 20 * time.Second
 
 // quick are deadlines short enough for tests.
-var quick = Timeouts{Idle: 300 * time.Millisecond, Trickle: 600 * time.Millisecond, Drain: 300 * time.Millisecond}
+var quick = Timeouts{Idle: 300 * time.Millisecond, Pause: 300 * time.Millisecond, Trickle: 600 * time.Millisecond, Drain: 300 * time.Millisecond}
 
 // open runs a front until the test ends.
 func open(t *testing.T, handler http.HandlerFunc, change func(*API, *Shared)) *Front {
