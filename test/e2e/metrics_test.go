@@ -33,11 +33,12 @@ func (p *testPeer) metrics(ctx context.Context) (map[string]float64, error) {
 	}
 	out := map[string]float64{}
 	for line := range strings.Lines(string(body)) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line[strings.LastIndexByte(line, '}')+1:]), " "); ok && !strings.HasPrefix(line, "#") {
-			labels := line[:strings.LastIndexByte(line, '}')+1]
-			if out[labels+name], err = strconv.ParseFloat(value, 64); err != nil {
-				return nil, fmt.Errorf("%q: %w", line, err)
-			}
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		at := strings.LastIndexByte(line, ' ')
+		if out[line[:at]], err = strconv.ParseFloat(strings.TrimSpace(line[at:]), 64); err != nil {
+			return nil, fmt.Errorf("%q: %w", line, err)
 		}
 	}
 	return out, nil
@@ -79,13 +80,14 @@ func TestMetrics(t *testing.T) {
 	fetched := 0.0
 	for _, p := range c.peers {
 		p.until(`holdfast_tracker_pins{status="pinned"}`, 1)
+		p.until("holdfast_node_connected_nodes", 2)
 		values, err := p.metrics(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		fetched += values["holdfast_node_fetched_bytes_total"]
-		if values["holdfast_pinset_everywhere_pins"] != 1 || values["holdfast_node_connected_nodes"] != 2 || values["holdfast_node_repository_bytes"] <= 0 {
-			t.Errorf("%s shows %v", p.name, values)
+		if pins, size := values["holdfast_pinset_everywhere_pins"], values["holdfast_node_repository_bytes"]; pins != 1 || size <= 0 {
+			t.Errorf("%s shows %v pins that everybody holds, and a repository of %v bytes", p.name, pins, size)
 		}
 	}
 	if least := float64(2 * len("metrics") << 17); fetched < least {
