@@ -55,6 +55,8 @@ const (
 	AlertDamage      = "damage"        // blocks on its disk are damaged
 	AlertRead        = "read"          // its disk cannot be read
 	AlertGC          = "gc"            // its garbage is not collected
+	AlertPinset      = "pinset"        // its pinset was damaged, and was made anew
+	AlertSnapshot    = "snapshot"      // a snapshot of its log is damaged
 
 	AlertConnections  = "connections" // an API has no room for further clients
 	AlertCertificate  = "certificate" // the TLS certificate ends soon, or its new files cannot be used

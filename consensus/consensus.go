@@ -163,6 +163,17 @@ func (l *Log) raftConfig() *raft.Config {
 // Ready is closed when raft has started. There need not be a leader yet.
 func (l *Log) Ready() <-chan struct{} { return l.ready }
 
+// Damaged are the folders of this peer's snapshots that are not what they were,
+// and what was found. They are passed over, and removed once there are two newer
+// ones that are whole.
+func (l *Log) Damaged() map[string]error {
+	out := map[string]error{}
+	for id, why := range l.store.damaged() {
+		out[l.store.path(id)] = why
+	}
+	return out
+}
+
 // Leader returns the leader that this peer knows.
 func (l *Log) Leader() (peer.ID, bool) {
 	r := l.raft.Load()

@@ -151,7 +151,7 @@ func (l *Log) restoreNewest(machine *fsm) (newest snapshotMeta, passed uint64, d
 		l.logger.Error("a snapshot cannot be restored, and is passed over", "id", newest.ID, "error", err)
 		damage = errors.Join(damage, err)
 		passed = max(passed, newest.Index)
-		l.store.passOver(newest.ID)
+		l.store.passOver(newest.ID, err)
 		l.store.last.reset() // raft has not seen it yet
 	}
 }

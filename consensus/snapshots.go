@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -67,7 +68,7 @@ type snapshots struct {
 	next   uint64         // number of the next snapshot made here
 	inUse  map[string]int // readers by id
 	doomed map[string]bool
-	passed map[string]bool // passed over, because they are damaged
+	passed map[string]error // passed over, because they are damaged: what was found
 	known  map[string]snapshotMeta
 
 	verify func(dir string, whole bool) (uint64, error) // of verifier; nil: there is no way
@@ -81,7 +82,7 @@ type snapshots struct {
 var _ raft.SnapshotStore = (*snapshots)(nil)
 
 func newSnapshots(fs vfs.FS, dir string, logger *slog.Logger) *snapshots {
-	return &snapshots{fs: fs, dir: dir, logger: logger, pace: rate.NewLimiter(streamRate, streamBurst), inUse: map[string]int{}, doomed: map[string]bool{}, passed: map[string]bool{}, known: map[string]snapshotMeta{}, spoilt: make(chan struct{}, 1), last: newWatermark()}
+	return &snapshots{fs: fs, dir: dir, logger: logger, pace: rate.NewLimiter(streamRate, streamBurst), inUse: map[string]int{}, doomed: map[string]bool{}, passed: map[string]error{}, known: map[string]snapshotMeta{}, spoilt: make(chan struct{}, 1), last: newWatermark()}
 }
 
 // open makes the folder and removes what a crash left in it.
@@ -249,7 +250,7 @@ func (s *snapshots) metas() ([]snapshotMeta, error) {
 			}
 			if err != nil {
 				s.logger.Warn("ignoring a damaged snapshot", "id", name, "error", err)
-				s.passOver(name)
+				s.passOver(name, err)
 				continue
 			}
 			s.mu.Lock()
@@ -277,15 +278,22 @@ func (s *snapshots) judged(id string) (meta snapshotMeta, known, passed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	meta, known = s.known[id]
-	return meta, known, s.passed[id]
+	return meta, known, s.passed[id] != nil
 }
 
-// passOver leaves a snapshot out from now on. It stays where it is: the next start
-// tries it again.
-func (s *snapshots) passOver(id string) {
+// passOver leaves a snapshot out from now on. It stays where it is, and the next
+// start tries it again, until there are enough whole ones that are newer.
+func (s *snapshots) passOver(id string, why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.passed[id] = true
+	s.passed[id] = why
+}
+
+// damaged returns what was found in the snapshots that are passed over, by id.
+func (s *snapshots) damaged() map[string]error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.passed)
 }
 
 // any says whether there is a snapshot, whole or not.
@@ -318,7 +326,7 @@ func (s *snapshots) check(meta snapshotMeta) error {
 	if cause := syscall.Errno(0); errors.As(err, &cause) {
 		return err
 	}
-	s.passOver(meta.ID)
+	s.passOver(meta.ID, err)
 	s.logger.Error("a snapshot cannot be sent, because it is damaged", "id", meta.ID, "error", err)
 	select {
 	case s.spoilt <- struct{}{}:
@@ -423,13 +431,21 @@ func (s *snapshots) reap() error {
 	if err != nil {
 		return err
 	}
-	for _, meta := range metas[min(retainSnapshots, len(metas)):] {
+	if len(metas) < retainSnapshots {
+		return nil
+	}
+	names, err := s.names()
+	if err != nil {
+		return err
+	}
+	oldest := metas[retainSnapshots-1].ID
+	for _, id := range names[slices.Index(names, oldest)+1:] { // whole or not
 		s.mu.Lock()
-		s.doomed[meta.ID] = true
-		busy := s.inUse[meta.ID] > 0
+		s.doomed[id] = true
+		busy := s.inUse[id] > 0
 		s.mu.Unlock()
 		if !busy {
-			s.remove(meta.ID)
+			s.remove(id)
 		}
 	}
 	return nil
@@ -450,6 +466,7 @@ func (s *snapshots) remove(id string) {
 	s.mu.Lock()
 	delete(s.doomed, id)
 	delete(s.known, id)
+	delete(s.passed, id)
 	s.mu.Unlock()
 }
 

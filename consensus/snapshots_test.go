@@ -279,8 +279,27 @@ func TestDamagedSnapshotIsIgnored(t *testing.T) {
 		if err := damage(s, second); err != nil {
 			t.Fatal(err)
 		}
-		if got := ids(t, openSnapshots(t, fs)); len(got) != 1 || got[0] != first {
+		s = openSnapshots(t, fs)
+		if got := ids(t, s); len(got) != 1 || got[0] != first {
 			t.Errorf("%s: snapshots %v, want %s", name, got, first)
+		}
+		if told := s.damaged(); len(told) != 1 || told[second] == nil {
+			t.Errorf("%s: told of %v", name, told)
+		}
+		// It is told of until it is gone, which it is behind two whole ones.
+		for index := range uint64(2) {
+			if len(s.damaged()) != 1 {
+				t.Errorf("%s: forgotten with %d newer ones", name, index)
+			}
+			if _, err := takeSnapshot(s, &smallMachine{fs: fs}, 30+index); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.reap(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if names, err := s.names(); err != nil || len(names) != 2 || len(s.damaged()) != 0 {
+			t.Errorf("%s: in the end there are %v, %v, told of %v", name, names, err, s.damaged())
 		}
 	}
 }

@@ -88,6 +88,7 @@ type parts struct {
 	certificate *front.Certificate // nil: no TLS
 	descriptors descriptors
 	clusterCfg  cluster.Config
+	remains     string // of a pinset that was damaged; "": it was not
 	// tell are the parts that know by themselves what is wrong with them; it is
 	// complete before the use cases run.
 	tell []func() []api.Condition
@@ -380,7 +381,7 @@ func (d *Daemon) openCluster() error {
 		deps.Backup = d.keeper.Report
 	}
 	deps.Conditions = d.conditions
-	d.tell = append(d.tell, d.notInside, (&isolation{self: d.ID(), view: d.monitor.View, reaches: d.node.Reaches}).Conditions)
+	d.tell = append(d.tell, d.notInside, d.damaged, (&isolation{self: d.ID(), view: d.monitor.View, reaches: d.node.Reaches}).Conditions)
 	if !d.opts.Seams.simulated() {
 		d.disks = d.newDisks()
 		d.tell = append(d.tell, d.disks.Conditions)

@@ -28,5 +28,6 @@ func (d *Daemon) openPinset() (*state.Pinset, error) {
 	}
 	d.logger.Error("the pinset on this disk is damaged, and is made anew from the snapshots and the log; look at the disk. What was there is kept, and can be removed",
 		"folder", kept, "error", err)
+	d.remains = kept
 	return open()
 }
