@@ -1,10 +1,12 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"regexp"
 
 	"github.com/ipfs/boxo/blockstore"
 	"github.com/ipfs/boxo/datastore/dshelp"
@@ -12,6 +14,8 @@ import (
 	"github.com/ipfs/go-cid"
 	ds "github.com/ipfs/go-datastore"
 	"github.com/multiformats/go-multihash"
+
+	"holdfast/api"
 )
 
 // repoIDKey holds what RepoID returns. It lies with the blocks, so that it goes
@@ -33,44 +37,80 @@ func (n *Node) RepoID(ctx context.Context) (string, error) {
 
 // openRepoID reads the repository's name, or gives it one. Where blocks lie
 // apart from the metadata a block bears the name too, since either can be lost
-// without the other; marker is its CID then.
+// without the other; marker is its CID then. Only what is not there makes another
+// name: what cannot be read is an error, as all pins would be fetched again.
 func openRepoID(ctx context.Context, store *guardedStore) (id string, marker cid.Cid, err error) {
 	raw, err := store.Get(ctx, repoIDKey)
-	if err != nil && !errors.Is(err, ds.ErrNotFound) {
+	switch {
+	case errors.Is(err, ds.ErrNotFound):
+		return newRepoID(ctx, store)
+	case err != nil:
 		return "", cid.Undef, fmt.Errorf("read the repository's ID: %w", err)
+	case !repoIDForm.Match(raw):
+		return "", cid.Undef, api.Errorf(api.CodeInternal, "the repository's ID is damaged on this peer's disk: it reads %.40q; check the disk, and put back a copy of the repository, or move it away: the peer then makes a new one and fetches its pins again", raw)
 	}
 	id = string(raw)
-	if id != "" {
-		if store.oneLog {
-			return id, cid.Undef, nil
-		}
-		mark, err := repoMarker(id)
-		if err != nil {
-			return "", cid.Undef, err
-		}
-		there, err := store.Has(ctx, blockKey(mark.Cid()))
-		if err != nil {
-			return "", cid.Undef, fmt.Errorf("look for the repository's ID among the blocks: %w", err)
-		}
-		if there {
-			return id, mark.Cid(), nil
-		}
+	if store.oneLog {
+		return id, cid.Undef, nil
 	}
+	mark, err := repoMarker(id)
+	if err != nil {
+		return "", cid.Undef, err
+	}
+	err = checkMarker(ctx, store, mark)
+	if errors.Is(err, errNoMarker) {
+		return newRepoID(ctx, store)
+	}
+	return id, mark.Cid(), err
+}
+
+// errNoMarker says that the blocks are not those of the repository's ID.
+var errNoMarker = errors.New("the repository's ID is not among the blocks")
+
+// checkMarker looks for the block that bears the repository's name. One with
+// other bytes is written anew: it is there, and what was in it is known.
+func checkMarker(ctx context.Context, store *guardedStore, mark blocks.Block) error {
+	key := blockKey(mark.Cid())
+	// Of the store itself: what is known to be damaged may be gone by now.
+	data, err := store.Datastore.Get(ctx, key)
+	switch {
+	case errors.Is(err, ds.ErrNotFound):
+		return errNoMarker
+	case err != nil:
+		return fmt.Errorf("read the repository's ID among the blocks: %w", err)
+	case bytes.Equal(data, mark.RawData()):
+		return nil
+	}
+	_ = store.damage.add(ctx, key, errOtherBytes.Error()) // the error is for readers
+	return writeMarker(ctx, store, mark)
+}
+
+// repoIDForm is what rand.Text makes.
+var repoIDForm = regexp.MustCompile(`^[A-Z2-7]{26}$`)
+
+func newRepoID(ctx context.Context, store *guardedStore) (id string, marker cid.Cid, err error) {
 	id = rand.Text()
 	if !store.oneLog {
 		mark, err := repoMarker(id)
 		if err != nil {
 			return "", cid.Undef, err
 		}
-		marker = mark.Cid()
-		if err := writeSynced(ctx, store, blockKey(marker), mark.RawData()); err != nil {
-			return "", cid.Undef, fmt.Errorf("write the repository's ID among the blocks: %w", err)
+		if err := writeMarker(ctx, store, mark); err != nil {
+			return "", cid.Undef, err
 		}
+		marker = mark.Cid()
 	}
 	if err := writeSynced(ctx, store, repoIDKey, []byte(id)); err != nil {
 		return "", cid.Undef, fmt.Errorf("write the repository's ID: %w", err)
 	}
 	return id, marker, nil
+}
+
+func writeMarker(ctx context.Context, store *guardedStore, mark blocks.Block) error {
+	if err := writeSynced(ctx, store, blockKey(mark.Cid()), mark.RawData()); err != nil {
+		return fmt.Errorf("write the repository's ID among the blocks: %w", err)
+	}
+	return nil
 }
 
 func writeSynced(ctx context.Context, store ds.Datastore, key ds.Key, value []byte) error {
