@@ -26,6 +26,7 @@ const (
 	ConfigFile   = "service.json"
 	identityFile = "identity.json"
 	clusterFile  = "cluster.json"
+	nodesFile    = "nodes.json"
 	formatFile   = "format"
 	lockFile     = "lock"
 	socketFile   = "admin.sock"

@@ -3,7 +3,10 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -17,12 +20,17 @@ import (
 const peeringEvery = 2 * time.Second
 
 // keepPeering keeps the IPFS nodes of the cluster connected to one another. In
-// a private cluster a node also admits no others than these.
+// a private cluster a node also admits no others than these. They are remembered
+// over a restart: while there is no leader nobody reports, and members that all
+// come back at once would refuse one another.
 func (d *Daemon) keepPeering(ctx context.Context) error {
 	again := time.NewTicker(peeringEvery)
 	defer again.Stop()
 	var last string
-	nodes := memberNodes{}
+	nodes, err := loadMemberNodes(d.opts.Dir)
+	if err != nil {
+		d.logger.Warn("which IPFS nodes are the members' is not known from before; they are admitted when they report", "err", err)
+	}
 	for {
 		changed := d.monitor.Changed()
 		nodes.update(d.monitor.View(), d.memberIDs())
@@ -30,6 +38,9 @@ func (d *Daemon) keepPeering(ctx context.Context) error {
 		infos := nodes.list()
 		if now := fmt.Sprint(infos); now != last {
 			d.node.Peer(infos)
+			if err := nodes.save(d.opts.Dir); err != nil {
+				d.logger.Warn("which IPFS nodes are the members' cannot be remembered", "err", err)
+			}
 			last = now
 		}
 		select {
@@ -43,6 +54,41 @@ func (d *Daemon) keepPeering(ctx context.Context) error {
 
 // memberNodes are the IPFS nodes of the members, by member, as last reported.
 type memberNodes map[peer.ID]peer.AddrInfo
+
+// loadMemberNodes reads what was last known. Where there is no such file, or it
+// is damaged, nothing is known. It needs no seal: a node proves its ID by its
+// key, so that an ID which was not written admits nobody.
+func loadMemberNodes(dir string) (memberNodes, error) {
+	var stored []memberNodeJSON
+	err := readJSON(filepath.Join(dir, nodesFile), &stored)
+	if errors.Is(err, os.ErrNotExist) {
+		return memberNodes{}, nil
+	}
+	if err != nil {
+		return memberNodes{}, err
+	}
+	nodes := memberNodes{}
+	for _, s := range stored {
+		if s.Member != "" && s.Node.ID != "" {
+			nodes[s.Member] = s.Node
+		}
+	}
+	return nodes, nil
+}
+
+type memberNodeJSON struct {
+	Member peer.ID       `json:"member"`
+	Node   peer.AddrInfo `json:"node"`
+}
+
+func (m memberNodes) save(dir string) error {
+	stored := []memberNodeJSON{}
+	for member, node := range m {
+		stored = append(stored, memberNodeJSON{member, node})
+	}
+	slices.SortFunc(stored, func(a, b memberNodeJSON) int { return cmp.Compare(a.Member, b.Member) })
+	return writeJSON(filepath.Join(dir, nodesFile), stored)
+}
 
 // update takes in what was reported. A new leader has heard nothing of some
 // members for a moment: they keep the node they had, as long as they are
@@ -59,7 +105,7 @@ func (m memberNodes) update(views []api.PeerView, members []peer.ID) {
 	for id := range m {
 		gone := !slices.Contains(members, id)
 		if len(members) == 0 {
-			gone = !reported[id]
+			gone = len(views) > 0 && !reported[id]
 		}
 		if gone {
 			delete(m, id)

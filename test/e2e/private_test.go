@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -52,5 +53,45 @@ func TestPrivateClusterShutsOthersOut(t *testing.T) {
 	foreign.Peer(holders) // it dials them
 	if err := foreign.Fetch(ctx, api.Pin{Cid: root, PinOptions: api.PinOptions{Mode: api.ModeRecursive}}, holders, nil); !errors.Is(err, api.ErrUnavailable) {
 		t.Errorf("a foreign node fetches what a private cluster holds: %v", err)
+	}
+}
+
+// TestMembersWithoutLeader: a peer that restarts while there is no leader hears
+// of nobody, and admits the members' nodes all the same.
+func TestMembersWithoutLeader(t *testing.T) {
+	c := newCluster(t, 2, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), startTime)
+	defer cancel()
+	one := api.NewAddParams()
+	one.ReplicationFactorMin, one.ReplicationFactorMax = 1, 1
+	root, err := c.peers[0].addBytes(ctx, []byte("for members only"), one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pin, err := c.peers[0].rest.Allocation(ctx, root)
+	if err != nil || len(pin.Allocations) != 1 {
+		t.Fatalf("the one copy is at %v: %v", pin.Allocations, err)
+	}
+	holder, other := c.peers[0], c.peers[1]
+	if pin.Allocations[0] != holder.id {
+		holder, other = other, holder
+	}
+	id, err := holder.rest.ID(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := peer.AddrInfosFromP2pAddrs(id.IPFS.Addresses...)
+	if err != nil || len(at) != 1 {
+		t.Fatalf("its IPFS node is at %v: %v", id.IPFS.Addresses, err)
+	}
+	for _, p := range c.peers {
+		p.kill()
+	}
+	holder.start()
+	// The other peer's node alone: its peer would make a majority.
+	n := openNode(t, node.Config{Dir: filepath.Join(other.dir, "ipfs"), SwarmListen: []string{loopback(freePort(t))}, StallTimeout: time.Second, StallLimit: 30})
+	n.Peer(at)
+	if err := n.Fetch(ctx, api.Pin{Cid: root, PinOptions: api.PinOptions{Mode: api.ModeRecursive}}, at, nil); err != nil {
+		t.Errorf("the node of a member fetches: %v", err)
 	}
 }
