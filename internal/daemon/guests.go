@@ -37,6 +37,12 @@ func asks(c network.Conn) bool {
 	return slices.ContainsFunc(c.GetStreams(), func(s network.Stream) bool { return s.Protocol() == protocol.ID(api.JoinProtocol) })
 }
 
+// has says whether a connected peer is a guest.
+func (g *guests) has(id peer.ID) bool {
+	t := g.trust.Load()
+	return t != nil && !t.knows(id)
+}
+
 // InterceptUpgraded lets everybody in. For a guest another one may have to go.
 func (g *guests) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason) {
 	t := g.trust.Load()

@@ -13,6 +13,7 @@ import (
 	"holdfast/api"
 	"holdfast/config"
 	"holdfast/internal/crowd"
+	"holdfast/rpc"
 )
 
 // stranger knows the secret, speaks from an address and is connected.
@@ -64,6 +65,30 @@ func TestStrangersLockNobodyOut(t *testing.T) {
 		c.PeerName, c.ClusterListen = "joins from "+from, []string{"/ip4/" + from + "/tcp/0"}
 		if err := Join(t.Context(), t.TempDir(), parsed, identity, c, api.Version{Version: "test"}); err != nil {
 			t.Errorf("from %s: %v", from, err)
+		}
+	}
+}
+
+// Streams that a guest opens and never says what for leave room for those of
+// members, of which none is turned away.
+func TestSilentStreamsOfGuests(t *testing.T) {
+	v := startVictim(t)
+	member := v.host(t)
+	v.join(t, member)
+	for range 8 {
+		h := v.stranger(t, "127.0.0.2")
+		if err := h.Connect(t.Context(), v.at); err != nil {
+			t.Fatal(err)
+		}
+		for range 500 {
+			if s, err := h.Network().NewStream(t.Context(), v.at.ID); err == nil {
+				t.Cleanup(func() { _ = s.Reset() })
+			}
+		}
+	}
+	for range 20 {
+		if _, err := rpc.NewClient(rpc.NewTransport(member)).ID(t.Context(), v.at.ID); err != nil {
+			t.Errorf("a member is not heard: %v", err)
 		}
 	}
 }

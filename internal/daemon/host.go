@@ -6,6 +6,7 @@ import (
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
@@ -33,7 +34,7 @@ func newHost(identity Identity, info ClusterInfo, listen, announce []string, con
 		libp2p.DisableRelay(),
 		libp2p.UserAgent("holdfast/" + version),
 	}
-	limits, err := swarmLimits(connections)
+	limits, err := swarmLimits(connections, guests)
 	if err != nil {
 		return nil, fmt.Errorf("cluster swarm: %w", err)
 	}
@@ -70,7 +71,7 @@ const joinConnections = 64
 // swarmLimits bound how many connections the swarm takes, each a file
 // descriptor. Those that have not shown yet that they know the key get a half
 // at most.
-func swarmLimits(connections int) ([]libp2p.Option, error) {
+func swarmLimits(connections int, guests *guests) ([]libp2p.Option, error) {
 	high := min(400, connections*3/4)
 	trim, err := connmgr.NewConnManager(high/2, high)
 	if err != nil {
@@ -80,12 +81,16 @@ func swarmLimits(connections int) ([]libp2p.Option, error) {
 	libp2p.SetDefaultServiceLimits(&scaled)
 	narrowDoor(&scaled)
 	own := rcmgr.PartialLimitConfig{
-		System:    rcmgr.ResourceLimits{FD: rcmgr.LimitVal(connections)},
-		Transient: rcmgr.ResourceLimits{FD: rcmgr.LimitVal(connections / 2)},
+		System: rcmgr.ResourceLimits{FD: rcmgr.LimitVal(connections)},
+		// A stream that has not said what it is for yet is transient; guests can have so many.
+		Transient: rcmgr.ResourceLimits{FD: rcmgr.LimitVal(connections / 2), StreamsInbound: 4 * maxGuests * guestStreams, Streams: 5 * maxGuests * guestStreams},
 	}
-	resources, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(own.Build(scaled.AutoScale())))
-	if err != nil {
+	var resources network.ResourceManager
+	if resources, err = rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(own.Build(scaled.AutoScale()))); err != nil {
 		return nil, err
+	}
+	if guests != nil {
+		resources = &frugal{ResourceManager: resources, guests: guests, open: map[peer.ID]int{}}
 	}
 	return []libp2p.Option{libp2p.ConnectionManager(trim), libp2p.ResourceManager(resources)}, nil
 }
