@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,8 +19,8 @@ import (
 // version. Without it TestMain says loudly what is not tested.
 func oldPrograms() string { return os.Getenv("OLD_BIN") }
 
-// Three peers of an earlier version are upgraded one by one while clients pin
-// and add: nothing that was acknowledged is lost, and all end with one pinset
+// Three peers of an earlier version are upgraded one by one while clients
+// add: nothing that was acknowledged is lost, and all end with one pinset
 // and everything pinned.
 func TestUpgradeOneByOne(t *testing.T) {
 	if oldPrograms() == "" {
@@ -42,21 +43,9 @@ func TestUpgradeOneByOne(t *testing.T) {
 	c.waitWhole()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	pins := &pinners{t: t, peers: c.peers, clients: 8, seed: random.Uint64()}
-	pinned, stop := pins.start()
-	added, adding := map[string]bool{}, make(chan struct{})
-	addCtx, stopAdding := context.WithCancel(ctx)
-	go func() {
-		defer close(adding)
-		for n := 0; addCtx.Err() == nil; n++ {
-			text := fmt.Appendf(nil, "content %d of %d", n, pins.seed)
-			if id, err := c.peers[n%3].addBytes(addCtx, text, api.NewAddParams()); err == nil {
-				added[id.String()] = true
-			}
-			pause(addCtx, 50*time.Millisecond)
-		}
-	}()
-	waitAcked(t, pins, pinned, 200)
+	w := &adders{peers: c.peers, seed: random.Uint64(), added: map[string]bool{}}
+	stop := w.start(ctx, 8)
+	w.wait(t, 100)
 	for _, p := range c.upgradeOrder(random) {
 		if _, err := p.stop(time.Minute); err != nil {
 			t.Fatalf("%s: %v", p.name, err)
@@ -64,18 +53,12 @@ func TestUpgradeOneByOne(t *testing.T) {
 		p.program = ""
 		p.startReady()
 		c.waitWhole()
-		waitAcked(t, pins, pinned, pins.done()+100)
+		w.wait(t, w.done()+100)
 	}
 	stop()
-	stopAdding()
-	<-adding
 	pinset := c.samePinset(time.Minute)
-	pins.check(pinset)
-	if len(added) < 20 {
-		t.Errorf("%d files were added", len(added))
-	}
 	var roots []api.Cid
-	for id := range added {
+	for id := range w.added {
 		if _, ok := pinset[id]; !ok {
 			t.Errorf("the file %s was acknowledged and is in no pinset", id)
 		}
@@ -99,6 +82,50 @@ func TestUpgradeOneByOne(t *testing.T) {
 		t.Errorf("the peers' pinsets have the hashes %v", hashes)
 	}
 	c.noPanic()
+}
+
+// adders add small files through whichever peer answers.
+type adders struct {
+	peers []*testPeer
+	seed  uint64
+
+	mu    sync.Mutex
+	added map[string]bool // acknowledged, by CID
+}
+
+func (a *adders) start(ctx context.Context, clients int) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var workers sync.WaitGroup
+	for k := range clients {
+		workers.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				text := fmt.Appendf(nil, "content %d of client %d of %d", n, k, a.seed)
+				if id, err := a.peers[(n+k)%len(a.peers)].addBytes(ctx, text, api.NewAddParams()); err == nil {
+					a.mu.Lock()
+					a.added[id.String()] = true
+					a.mu.Unlock()
+				}
+				pause(ctx, 20*time.Millisecond)
+			}
+		})
+	}
+	return func() { cancel(); workers.Wait() }
+}
+
+func (a *adders) done() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.added)
+}
+
+func (a *adders) wait(t *testing.T, n int) {
+	t.Helper()
+	eventually(t, startTime, fmt.Sprintf("%d files are added", n), func(context.Context) error {
+		if done := a.done(); done < n {
+			return fmt.Errorf("%d are", done)
+		}
+		return nil
+	})
 }
 
 // upgradeOrder is any, with the leader last, as docs/deployment.md says.
