@@ -44,6 +44,10 @@ type trust struct {
 	vouched map[peer.ID]time.Time
 	asking  map[peer.ID]netip.Prefix
 	refused map[peer.ID]time.Time
+	// met are the members that the pinset named since this process began. One that
+	// it names no more was removed, and some may not have heard of that yet: most of
+	// the others have to vouch for it, as they do when it was admitted again.
+	met map[peer.ID]bool
 }
 
 const (
@@ -60,7 +64,7 @@ const (
 
 func newTrust(self peer.ID, members knownMembers, seeds []api.Member, where func(peer.ID) netip.Prefix) *trust {
 	return &trust{self: self, members: members, seeds: seeds, where: where, ask: make(chan peer.ID, asksAtOnce),
-		vouched: map[peer.ID]time.Time{}, asking: map[peer.ID]netip.Prefix{}, refused: map[peer.ID]time.Time{}}
+		vouched: map[peer.ID]time.Time{}, asking: map[peer.ID]netip.Prefix{}, refused: map[peer.ID]time.Time{}, met: map[peer.ID]bool{}}
 }
 
 // follow makes the members of the raft log trusted, too.
@@ -129,12 +133,28 @@ func (t *trust) known() ([]api.Member, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read members: %w", err)
 	}
+	t.meet(members)
 	for _, seed := range t.seeds {
 		if t.listed(seed.ID) && !slices.ContainsFunc(members, func(m api.Member) bool { return m.ID == seed.ID }) {
 			members = append(members, seed)
 		}
 	}
 	return members, nil
+}
+
+func (t *trust) meet(members []api.Member) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, m := range members {
+		t.met[m.ID] = true
+		delete(t.vouched, m.ID)
+	}
+}
+
+func (t *trust) hasMet(id peer.ID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.met[id]
 }
 
 // vouch asks members about strangers until ctx ends.
@@ -172,11 +192,18 @@ func (t *trust) askAbout(ctx context.Context, members voucher, id peer.ID) {
 			answers <- answer{yes && err == nil, err == nil}
 		}()
 	}
+	needed := 1
+	if t.hasMet(id) {
+		needed = asked/2 + 1
+	}
 	found, denied := false, false
 	for range asked {
 		a := <-answers
 		denied = denied || a.said && !a.member
-		if a.member && !found {
+		if a.member {
+			needed--
+		}
+		if needed == 0 && !found {
 			found = true
 			t.settle(id, true, false)
 			cancel()

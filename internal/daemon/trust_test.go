@@ -154,3 +154,36 @@ func TestRefusedIsBounded(t *testing.T) {
 		t.Errorf("%d are remembered", len(trust.refused))
 	}
 }
+
+// Who was a member and was removed is not let in on the word of a member that
+// has not heard of it yet (INV-MEMBERS).
+func TestRemovedIsNotVouchedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := &vouchers{known: map[peer.ID]bool{"removed": true}, asked: map[peer.ID]int{}}
+		trust := vouching(t, v, func(peer.ID) netip.Prefix { return netip.Prefix{} })
+		trust.isMember("removed") // before this peer has heard of its admission
+		synctest.Wait()
+		if !trust.isMember("removed") {
+			t.Error("not known when a member has vouched for it")
+		}
+		before := trust.members
+		trust.members = append(record{{ID: "removed"}}, before.(record)...)
+		if _, err := trust.known(); err != nil {
+			t.Fatal(err)
+		}
+		trust.members = before
+		for range 3 {
+			if trust.isMember("removed") {
+				t.Error("a removed peer is a member")
+			}
+			time.Sleep(vouchTime)
+			synctest.Wait()
+		}
+		trust.members = record{{ID: "self"}, {ID: "alive"}}
+		trust.isMember("removed")
+		synctest.Wait()
+		if !trust.isMember("removed") {
+			t.Error("it was admitted again, most of the others say so, and it is no member")
+		}
+	})
+}
