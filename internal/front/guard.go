@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -87,8 +88,18 @@ func (g *Guard) knows(r *http.Request, access *Access) bool {
 		g.throttle.right(given, user, access.Users[user])
 		return true
 	}
-	g.throttle.wrong(from, time.Now())
+	g.wrong(r, from)
 	return false
+}
+
+// wrong counts wrong credentials, logs them when it is time, and returns how
+// long to wait with the answer.
+func (g *Guard) wrong(r *http.Request, from netip.Prefix) (pause time.Duration) {
+	pause, tell := g.throttle.wrong(from, time.Now())
+	if tell > 0 {
+		g.logger.Warn("wrong credentials", "from", from, "attempts", tell, "method", r.Method, "path", r.URL.Path)
+	}
+	return pause
 }
 
 // admit lets a request with the right credentials through and answers any
@@ -117,11 +128,7 @@ func (g *Guard) admit(w http.ResponseWriter, r *http.Request, access *Access, a 
 		return true
 	}
 	a.refuse(RefusedCredentials)
-	delay, tell := g.throttle.wrong(from, time.Now())
-	if tell > 0 {
-		g.logger.Warn("wrong credentials", "from", from, "attempts", tell, "method", r.Method, "path", r.URL.Path)
-	}
-	pause := time.NewTimer(delay)
+	pause := time.NewTimer(g.wrong(r, from))
 	defer pause.Stop()
 	select {
 	case <-pause.C:

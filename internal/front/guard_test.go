@@ -248,12 +248,16 @@ func TestOpenTellsStrangersLess(t *testing.T) {
 				t.Errorf("%s with %q as %q: %q, want %q", test.path, test.password, test.host, got, test.want)
 			}
 		}
-		fresh := NewGuard(Access{Users: map[string]string{"ann": "right"}}, slog.New(slog.DiscardHandler)).wrap(a, says("all"))
+		var log bytes.Buffer
+		fresh := NewGuard(Access{Users: map[string]string{"ann": "right"}}, slog.New(slog.NewTextHandler(&log, nil))).wrap(a, says("all"))
 		for range 2 * freeAttempts {
 			ask(fresh, "x", "/health", "guessed")
 		}
 		if got := ask(fresh, "x", "/health", "right"); got != "less" {
 			t.Errorf("the right password among guesses: %q", got)
+		}
+		if !strings.Contains(log.String(), "wrong credentials") {
+			t.Error("nothing is logged of guesses")
 		}
 		time.Sleep(time.Hour)
 		if got := ask(fresh, "x", "/health", "right"); got != "all" {
