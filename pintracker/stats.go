@@ -33,15 +33,15 @@ func (c *counters) ended(rec record) {
 	}
 }
 
-// Stats returns a picture of now, without disk access.
+// Stats returns a picture of now, without disk access. What is counted as done
+// also shows in the statuses: these are read later.
 func (t *Tracker) Stats() Stats {
-	out := Stats{Pins: map[api.TrackerStatus]uint64{}}
+	t.mu.Lock()
+	out := Stats{Pins: map[api.TrackerStatus]uint64{}, Parked: t.parked, Pinned: t.did.pinned, Unpinned: t.did.unpinned, Failed: maps.Clone(t.did.failed)}
+	t.mu.Unlock()
 	for _, status := range []api.TrackerStatus{api.StatusPinned, api.StatusPinning, api.StatusPinQueued, api.StatusPinError,
 		api.StatusUnpinning, api.StatusUnpinQueued, api.StatusUnpinError} {
 		out.Pins[status] = t.store.records(status)
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	out.Parked, out.Pinned, out.Unpinned, out.Failed = t.parked, t.did.pinned, t.did.unpinned, maps.Clone(t.did.failed)
 	return out
 }
