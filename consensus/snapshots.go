@@ -248,6 +248,9 @@ func (s *snapshots) metas() ([]snapshotMeta, error) {
 			if err != nil && errors.Is(err, errUnread) {
 				return nil, fmt.Errorf("read snapshot %s: %w", name, err)
 			}
+			if oserror.IsNotExist(err) && s.gone(name) {
+				continue // it was removed meanwhile
+			}
 			if err != nil {
 				s.logger.Warn("ignoring a damaged snapshot", "id", name, "error", err)
 				s.passOver(name, err)
@@ -263,6 +266,11 @@ func (s *snapshots) metas() ([]snapshotMeta, error) {
 		s.note(out[0])
 	}
 	return out, nil
+}
+
+func (s *snapshots) gone(id string) bool {
+	_, err := s.fs.Stat(s.path(id))
+	return oserror.IsNotExist(err)
 }
 
 func (s *snapshots) isDoomed(id string) bool {
@@ -439,7 +447,10 @@ func (s *snapshots) reap() error {
 		return err
 	}
 	oldest := metas[retainSnapshots-1].ID
-	for _, id := range names[slices.Index(names, oldest)+1:] { // whole or not
+	for _, id := range names { // whole or not
+		if id >= oldest {
+			continue
+		}
 		s.mu.Lock()
 		s.doomed[id] = true
 		busy := s.inUse[id] > 0
