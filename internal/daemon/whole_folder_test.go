@@ -145,6 +145,7 @@ func TestEveryFileOfTheFolder(t *testing.T) {
 				if err := os.CopyFS(dir, os.DirFS(used.Dir)); err != nil {
 					t.Fatal(err)
 				}
+				var err error
 				if what == "missing" {
 					err = os.Remove(filepath.Join(dir, name))
 				} else {
@@ -153,7 +154,7 @@ func TestEveryFileOfTheFolder(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				err := runFolder(t, dir, func(d *Daemon) error { return sameAs(t, d, used) })
+				err = runFolder(t, dir, func(d *Daemon) error { return sameAs(t, d, used) })
 				if must[name] && err == nil {
 					t.Error("nothing is said of it")
 				}
