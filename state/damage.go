@@ -15,9 +15,11 @@ import (
 // to it. Other errors of a disk may pass; this one does not.
 var ErrDamaged = errors.New("the pinset's database is damaged")
 
-// damaged marks an error of reading, if it is one that does not pass.
+// damaged marks an error of reading, if it is one that does not pass: bytes that
+// are wrong, or tables that are not there. The list of tables is read up to where it
+// is damaged, and what it says up to there may name some that are gone since.
 func damaged(err error) error {
-	if pebble.IsCorruptionError(err) {
+	if pebble.IsCorruptionError(err) || errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return err

@@ -182,3 +182,37 @@ func TestListingThatStops(t *testing.T) {
 	}
 	fs.Heal()
 }
+
+// A table that is gone, or that a damaged list of tables still names, is damage.
+func TestTableIsGone(t *testing.T) {
+	fs, _ := readBase(t)
+	names, err := fs.List("pinset/db-000001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := 0
+	for _, name := range names {
+		if strings.HasSuffix(name, ".sst") && gone == 0 {
+			gone++
+			if err := fs.Remove("pinset/db-000001/" + name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if gone == 0 {
+		t.Fatalf("there are no tables in %v", names)
+	}
+	if _, err := state.Open(fs, "pinset"); !errors.Is(err, state.ErrDamaged) {
+		t.Fatalf("opened: %v", err)
+	}
+	if _, err := state.StartOver(fs, "pinset"); err != nil {
+		t.Fatal(err)
+	}
+	p, err := state.Open(fs, "pinset")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+}
